@@ -1,0 +1,90 @@
+"""What one trial needs; how many trials fit."""
+
+import math
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrialResources:
+    """What one trial is given."""
+
+    workers: int = 1
+    """Processes that train one trial together, each with its share of a batch."""
+    cpus_per_worker: int = 1
+    """CPU cores, and so threads, of a worker."""
+    gpus_per_worker: float = 0
+    """GPUs of a worker; a fraction lets several trials share one."""
+    concurrent_trials: int | Literal["auto"] = "auto"
+    """Trials at a time; auto: as many as fit."""
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise ValueError(f"resources.workers must be at least 1, got {self.workers}")
+        if self.cpus_per_worker < 1:
+            raise ValueError(
+                f"resources.cpus_per_worker must be at least 1, got {self.cpus_per_worker}"
+            )
+        if self.gpus_per_worker < 0:
+            raise ValueError(
+                f"resources.gpus_per_worker must be 0 or more, got {self.gpus_per_worker}"
+            )
+        if self.workers > 1 and self.gpus_per_worker % 1:
+            raise ValueError(
+                f"resources.gpus_per_worker must be whole for {self.workers} workers, "
+                f"got {self.gpus_per_worker}; two workers can't share a GPU's collectives"
+            )
+        if self.concurrent_trials != "auto" and self.concurrent_trials < 1:
+            raise ValueError(
+                f"resources.concurrent_trials must be auto or at least 1, "
+                f"got {self.concurrent_trials}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Capacity:
+    """What a machine or a cluster offers to trials."""
+
+    cpus: float
+    """CPU cores."""
+    gpus: float
+    """GPUs."""
+
+
+def local_capacity() -> Capacity:
+    """Count the cores that this process may use, and the GPUs that it sees."""
+    import torch
+
+    return Capacity(cpus=len(os.sched_getaffinity(0)), gpus=torch.cuda.device_count())
+
+
+def fit_trials(resources: TrialResources, capacity: Capacity) -> int:
+    """Return how many trials run at a time.
+
+    Raises:
+        ValueError: if not even one fits, or fewer than the study asks for.
+    """
+    cpus = resources.workers * resources.cpus_per_worker
+    fits = math.floor(capacity.cpus / cpus)
+    if resources.gpus_per_worker:
+        # Rounded, because 1 / 0.1 must be 10 in spite of floating point.
+        gpus = resources.workers * resources.gpus_per_worker
+        fits = min(fits, math.floor(round(capacity.gpus / gpus, 6)))
+    needs = f"{resources.workers} x {resources.cpus_per_worker} CPUs"
+    if resources.gpus_per_worker:
+        needs += f" and {resources.workers} x {resources.gpus_per_worker:g} GPUs"
+    offers = f"{capacity.cpus:g} CPUs and {capacity.gpus:g} GPUs"
+    if fits < 1:
+        raise ValueError(
+            f"one trial needs {needs}, but there are {offers}; lower resources.workers or "
+            "resources.cpus_per_worker, or join a larger cluster with --address"
+        )
+    if resources.concurrent_trials == "auto":
+        return fits
+    if resources.concurrent_trials > fits:
+        raise ValueError(
+            f"resources.concurrent_trials is {resources.concurrent_trials}, but only {fits} fit: "
+            f"one trial needs {needs}, and there are {offers}"
+        )
+    return resources.concurrent_trials

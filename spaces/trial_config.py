@@ -1,0 +1,97 @@
+"""One point, typed: all that a trial is told."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+Augmentation = Literal["none", "synonym", "word_dropout"]
+"""How training texts are varied; each is one file in ``trainables/augmentation``."""
+
+Method = Literal["full", "lora"]
+"""Which weights train: all of them, or low-rank adapters (Hu et al. 2021)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrialConfig:
+    """Hyperparameters of one trial. The same configuration and data give the same model."""
+
+    learning_rate: float = 3e-4
+    """Peak learning rate of AdamW, reached after the warm-up."""
+    batch_size: int = 32
+    """Rows per optimizer step, over all workers together."""
+    augmentation: Augmentation = "none"
+    """Operation that varies the training texts."""
+    augmentation_rate: float = 0.1
+    """Share of words that the operation touches; unused without augmentation."""
+    method: Method = "lora"
+    """Which weights train; the task's head always does."""
+    lora_rank: int = 8
+    """Rank of the adapters; unused unless the method is lora."""
+    dropout: float = 0.1
+    """Probability of dropping a hidden unit or attention weight while training."""
+    weight_decay: float = 0.01
+    """AdamW's decoupled weight decay."""
+    warmup_fraction: float = 0.06
+    """Share of all steps over which the learning rate rises from 0."""
+    epochs: int = 3
+    """Passes over the training rows; the learning rate falls to 0 at the end of the last."""
+    seed: int = 0
+    """Seeds the head's weights, row order, dropout and augmentation."""
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "augmentation_rate", "dropout", "weight_decay"):
+            _check_number(name, getattr(self, name))
+        _check_number("warmup_fraction", self.warmup_fraction)
+        for name in ("batch_size", "lora_rank", "epochs", "seed"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise ValueError(f"{name} must be a whole number, got {value!r}")
+        _check_range("learning_rate", self.learning_rate, 0 < self.learning_rate <= 1, "in (0, 1]")
+        for name in ("augmentation_rate", "dropout", "warmup_fraction"):
+            value = getattr(self, name)
+            _check_range(name, value, 0 <= value < 1, "in [0, 1)")
+        _check_range("weight_decay", self.weight_decay, self.weight_decay >= 0, "at least 0")
+        for name in ("batch_size", "epochs"):
+            _check_range(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
+        if self.lora_rank < 1:
+            raise ValueError(
+                f"lora_rank must be at least 1, got {self.lora_rank}; "
+                "use method: full to train without adapters"
+            )
+        _check_option("augmentation", self.augmentation, get_args(Augmentation))
+        _check_option("method", self.method, get_args(Method))
+
+    def effective(self) -> dict[str, Any]:
+        """Return the settings that matter: what the method or augmentation ignores is left out.
+
+        Two configurations with the same effective settings train the same model.
+        """
+        settings = dataclasses.asdict(self)
+        if self.method != "lora":
+            del settings["lora_rank"]
+        if self.augmentation == "none":
+            del settings["augmentation_rate"]
+        return settings
+
+
+SEARCHABLE = tuple(
+    field.name for field in dataclasses.fields(TrialConfig) if field.name not in ("epochs", "seed")
+)
+"""The fields that a space may vary; epochs and seed belong to the study's search section."""
+
+
+def _check_number(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        hint = "; YAML reads 1e-5 as text, write 1.0e-5" if isinstance(value, str) else ""
+        raise ValueError(f"{name} must be a finite number, got {value!r}{hint}")
+
+
+def _check_range(name: str, value: object, inside: bool, allowed: str) -> None:
+    if not inside:
+        raise ValueError(f"{name} must be {allowed}, got {value!r}")
+
+
+def _check_option(name: str, value: object, options: tuple[str, ...]) -> None:
+    if value not in options:
+        raise ValueError(f"{name} must be one of {', '.join(options)}, got {value!r}")

@@ -1,0 +1,1 @@
+"""From a winner's checkpoint to a smaller model: pruning, recovery, quantization."""

