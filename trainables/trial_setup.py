@@ -1,0 +1,101 @@
+"""What all trials of a study share, what one of them reports, and who runs it."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cluster.resources import TrialResources
+from spaces.trial_config import TrialConfig
+from trainables.encoder import EncoderConfig
+from trainables.engine import DeepSpeedConfig
+from trainables.task import TaskConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrialSetup:
+    """Everything beside its configuration that determines a trial; equal for a whole study."""
+
+    data_folder: str
+    """Folder of the prepared data (see ``trainables/data/prepared.py``), visible from every node."""
+    data_fingerprint: str
+    """Hash of that data: rows, split and tokens."""
+    encoder_fingerprint: str
+    """Hash of the encoder's files."""
+    task: TaskConfig = field(default_factory=TaskConfig)
+    """What is predicted."""
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    """The pretrained encoder; found anew on each node."""
+    deepspeed: DeepSpeedConfig = field(default_factory=DeepSpeedConfig)
+    """How a step runs."""
+    resources: TrialResources = field(default_factory=TrialResources)
+    """How many workers share a trial."""
+
+    def config_hash(self, trial: TrialConfig) -> str:
+        """Identify a trained model: trials of equal hash have the same result.
+
+        Returns:
+            16 hexadecimal digits of SHA-256 over the trial's effective configuration, the data, the
+            encoder, the task, DeepSpeed's settings and the number of workers.
+        """
+        identity = {
+            "trial": trial.effective(),
+            "data": self.data_fingerprint,
+            "encoder": self.encoder_fingerprint,
+            "max_tokens": self.encoder.max_tokens,
+            "task": dataclasses.asdict(self.task),
+            "deepspeed": dataclasses.asdict(self.deepspeed),
+            "workers": self.resources.workers,
+        }
+        text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Worker:
+    """One process among those that train a trial together."""
+
+    rank: int = 0
+    """Its number, from 0."""
+    world_size: int = 1
+    """How many there are."""
+    num_threads: int = 1
+    """CPU threads that it may use."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CheckpointRecord:
+    """A checkpoint on disk."""
+
+    path: str
+    """Its folder."""
+    epoch: int
+    """Finished epochs that it holds."""
+    num_bytes: int
+    """Size of all its files."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as JSON values."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """What a trial yields after each epoch."""
+
+    epoch: int
+    """Finished epochs, from 1."""
+    metrics: Mapping[str, float]
+    """Validation metrics by name, and ``train_loss``; the same on every worker."""
+    seconds: float
+    """Time spent on this epoch: training and evaluation."""
+    config_hash: str
+    """:meth:`TrialSetup.config_hash` of what the trial really ran with."""
+    done: bool
+    """Whether this was the last epoch."""
+    save: Callable[[Path], CheckpointRecord]
+    """Write a checkpoint into a folder that doesn't exist yet, atomically; called by every worker of
+    the trial with the same folder."""
