@@ -94,7 +94,9 @@ def _download(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "vocab.txt"]))
+        return Path(
+            snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "vocab.txt"])
+        )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise ValueError(
             f"encoder {name!r} is not packaged ({', '.join(PACKAGED_ENCODERS)}), not a folder, and "
@@ -137,7 +139,7 @@ def load_bert(folder: Path, *, dropout: float) -> "BertModel":
     settings = BertConfig.from_pretrained(folder)
     settings.hidden_dropout_prob = dropout
     settings.attention_probs_dropout_prob = dropout
-    # A sentence encoder's pooler is reported as unexpected at every load; it is left out on purpose.
+    # The pooler that is left out on purpose would be reported as unexpected at every load.
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

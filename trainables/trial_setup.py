@@ -20,7 +20,7 @@ class TrialSetup:
     """Everything beside its configuration that determines a trial; equal for a whole study."""
 
     data_folder: str
-    """Folder of the prepared data (see ``trainables/data/prepared.py``), visible from every node."""
+    """Folder of the prepared data (``trainables/data/prepared.py``), visible from every node."""
     data_fingerprint: str
     """Hash of that data: rows, split and tokens."""
     encoder_fingerprint: str
@@ -97,5 +97,5 @@ class Progress:
     done: bool
     """Whether this was the last epoch."""
     save: Callable[[Path], CheckpointRecord]
-    """Write a checkpoint into a folder that doesn't exist yet, atomically; called by every worker of
-    the trial with the same folder."""
+    """Write a checkpoint to a folder, whole or not at all; every worker of the trial calls it with
+    the same folder."""

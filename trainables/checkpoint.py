@@ -1,0 +1,146 @@
+"""What a checkpoint holds; save, restore.
+
+A checkpoint is a folder::
+
+    trial.json          configuration, setup, epoch, metrics, hash
+    model.safetensors   the weights that train: all of them, or adapters and head
+    training/           optimizer, schedule and weights as DeepSpeed keeps them, to train on;
+                        read only by the study that wrote it, and dropped when the trial ends
+"""
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from spaces.trial_config import TrialConfig
+from trainables.encoder import find_encoder
+from trainables.trial_setup import CheckpointRecord, TrialSetup
+
+if TYPE_CHECKING:
+    from trainables.engine import Engine
+    from trainables.model import ClickModel
+
+INFO_FILE = "trial.json"
+WEIGHTS_FILE = "model.safetensors"
+TRAINING_FOLDER = "training"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CheckpointInfo:
+    """What a checkpoint says about itself."""
+
+    trial: TrialConfig
+    """The configuration that was trained."""
+    setup: TrialSetup
+    """The study's data, encoder and engine settings."""
+    num_segments: int
+    """1, or 2 where rows have a segment B."""
+    epoch: int
+    """Finished epochs."""
+    metrics: Mapping[str, float]
+    """Validation metrics after that epoch."""
+    config_hash: str
+    """:meth:`TrialSetup.config_hash` of the two."""
+
+
+def save_checkpoint(
+    folder: Path, engine: "Engine", info: CheckpointInfo, *, rank: int
+) -> CheckpointRecord:
+    """Write a checkpoint, so that it is there whole or not at all; every worker must call it.
+
+    Args:
+        folder: Must not exist yet; its parents are made.
+        engine: Holds the weights and the optimizer's state.
+        info: Written beside them.
+        rank: This worker's number.
+    """
+    from safetensors.torch import save_file
+
+    partial = folder.with_name(folder.name + ".partial")
+    if rank == 0:
+        shutil.rmtree(partial, ignore_errors=True)
+        # A trial that was killed between writing and reporting finds its own checkpoint here.
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.mkdir(parents=True)
+    engine.barrier()
+    engine.save(partial / TRAINING_FOLDER)
+    weights = engine.trained_weights()
+    if rank == 0:
+        save_file(weights, partial / WEIGHTS_FILE)
+        (partial / INFO_FILE).write_text(json.dumps(dataclasses.asdict(info), indent=2))
+    engine.barrier()
+    if rank == 0:
+        partial.rename(folder)
+    engine.barrier()
+    return CheckpointRecord(path=str(folder), epoch=info.epoch, num_bytes=folder_bytes(folder))
+
+
+def folder_bytes(folder: Path) -> int:
+    """Add up the sizes of a folder's files."""
+    return sum(
+        (Path(parent) / name).stat().st_size
+        for parent, _, names in os.walk(folder)
+        for name in names
+    )
+
+
+def restore_training(folder: Path, engine: "Engine") -> CheckpointInfo:
+    """Load weights, optimizer and schedule into an engine; every worker must call it."""
+    info = read_checkpoint_info(folder)
+    engine.load(folder / TRAINING_FOLDER)
+    return info
+
+
+def read_checkpoint_info(folder: Path) -> CheckpointInfo:
+    """Read what a checkpoint says about itself.
+
+    Raises:
+        ValueError: if the folder holds no checkpoint or its description can't be read.
+    """
+    path = folder / INFO_FILE
+    if not path.is_file():
+        raise ValueError(f"{folder} holds no checkpoint: {INFO_FILE} is missing")
+    try:
+        raw: Any = json.loads(path.read_text(encoding="utf-8"))
+        return TypeAdapter(CheckpointInfo).validate_python(raw)
+    except (ValueError, ValidationError) as error:
+        raise ValueError(f"{path} can't be read as a checkpoint's description: {error}") from error
+
+
+def load_model(folder: Path) -> "ClickModel":
+    """Rebuild a checkpoint's model on the CPU: adapters merged, dropout off, float32.
+
+    Raises:
+        ValueError: if the checkpoint doesn't fit its encoder.
+    """
+    from safetensors.torch import load_file
+
+    from trainables.lora import add_adapters, merge_adapters
+    from trainables.model import build_model
+
+    info = read_checkpoint_info(folder)
+    model = build_model(
+        find_encoder(info.setup.encoder), info.trial, num_segments=info.num_segments
+    )
+    if info.trial.method == "lora":
+        add_adapters(
+            model, rank=info.trial.lora_rank, dropout=info.trial.dropout, seed=info.trial.seed
+        )
+    expected = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    weights = load_file(folder / WEIGHTS_FILE)
+    if set(weights) != expected:
+        odd = sorted(set(weights) ^ expected)
+        raise ValueError(
+            f"{folder / WEIGHTS_FILE} doesn't fit encoder {info.setup.encoder.name!r}: "
+            f"{len(odd)} weights differ, first {odd[0]!r}"
+        )
+    model.load_state_dict(weights, strict=False)
+    merge_adapters(model)
+    return model.eval()

@@ -1,0 +1,100 @@
+"""Encoder + task head."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from spaces.trial_config import TrialConfig
+from trainables.encoder import load_bert
+
+if TYPE_CHECKING:
+    from transformers import BertModel
+
+
+class ClickModel(nn.Module):
+    """BERT, pooled by segment, with a linear head that gives the log-odds of a click.
+
+    One text column is pooled to the mean of its token vectors u. With two segments (u and v) the
+    head also sees ``|u - v|`` and ``u * v``, as in Sentence-BERT (Reimers and Gurevych 2019,
+    section 3, https://arxiv.org/abs/1908.10084): how well a title answers a query is then one
+    linear step away from what the pretrained vectors already say.
+    """
+
+    def __init__(self, encoder: "BertModel", *, num_segments: int, dropout: float) -> None:
+        super().__init__()
+        if num_segments not in (1, 2):
+            raise ValueError(f"BERT takes one or two segments, got {num_segments}")
+        self.encoder = encoder
+        self.num_segments = num_segments
+        hidden = encoder.config.hidden_size
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(hidden if num_segments == 1 else 4 * hidden, 1)
+        nn.init.normal_(self.head.weight, std=encoder.config.initializer_range)
+        nn.init.zeros_(self.head.bias)
+
+    def set_base_rate(self, rate: float) -> None:
+        """Start the head's bias at the log-odds of the base rate, so that no step learns it."""
+        with torch.no_grad():
+            self.head.bias.fill_(math.log(rate / (1 - rate)))
+
+    def pool(
+        self, hidden: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor
+    ) -> torch.Tensor:
+        """Reduce token vectors to one feature vector per row.
+
+        Args:
+            hidden: (batch, tokens, hidden_size) output of the encoder.
+            attention_mask: (batch, tokens), 1 where there is a token.
+            token_type_ids: (batch, tokens), 1 in segment B.
+
+        Returns:
+            (batch, hidden_size), or (batch, 4 * hidden_size) with two segments.
+        """
+        if self.num_segments == 1:
+            return _masked_mean(hidden, attention_mask)
+        first = _masked_mean(hidden, attention_mask * (1 - token_type_ids))
+        second = _masked_mean(hidden, attention_mask * token_type_ids)
+        return torch.cat([first, second, (first - second).abs(), first * second], dim=-1)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        token_type_ids: torch.Tensor,
+    ) -> torch.Tensor:
+        """Return the log-odds of a click, (batch,), for int64 inputs of (batch, tokens)."""
+        hidden = self.encoder(
+            input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids
+        ).last_hidden_state
+        pooled = self.pool(hidden, attention_mask, token_type_ids)
+        logits: torch.Tensor = self.head(self.dropout(pooled))
+        return logits[:, 0]
+
+
+def _masked_mean(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    weights = mask[..., None].to(hidden.dtype)
+    # A row padded to the batch's length can't be empty, but a segment that was truncated away can.
+    return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
+
+
+def build_model(
+    encoder_folder: Path, trial: TrialConfig, *, num_segments: int, base_rate: float | None = None
+) -> ClickModel:
+    """Load the pretrained encoder under a new head, seeded by the trial.
+
+    Args:
+        encoder_folder: Folder of the encoder (see ``trainables/encoder.py``).
+        trial: Gives the dropout and the seed.
+        num_segments: 1, or 2 where rows have a segment B.
+        base_rate: Training clicks over impressions, where the head's bias starts.
+    """
+    encoder = load_bert(encoder_folder, dropout=trial.dropout)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(trial.seed)
+        model = ClickModel(encoder, num_segments=num_segments, dropout=trial.dropout)
+    if base_rate is not None:
+        model.set_base_rate(base_rate)
+    return model
