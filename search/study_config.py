@@ -1,18 +1,30 @@
 """One YAML file, composed of its parts' configs."""
 
+import dataclasses
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import yaml
+from pydantic import ConfigDict, PlainValidator, TypeAdapter, ValidationError
 
 from cluster.resources import TrialResources
+from search.study_errors import describe_mistakes, nearest, section_fields
 from spaces.space import Space
 from trainables.compression.config import CompressionConfig
 from trainables.data.config import DataConfig
 from trainables.encoder import EncoderConfig
 from trainables.engine import DeepSpeedConfig
-from trainables.task import TaskConfig
+from trainables.task import TASK_METRICS, TaskConfig
 
 AlgorithmName = Literal["grid", "random", "tpe"]
 SchedulerName = Literal["none", "asha"]
+
+_FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,7 +36,7 @@ class SearchConfig:
     scheduler: SchedulerName = "asha"
     """none: every trial runs to its end; asha: successive halving (Li et al. 2020)."""
     trials: int = 24
-    """Trials of the study; a grid may have fewer points."""
+    """Trials of the study; a finite space may have fewer points."""
     epochs: int = 3
     """Passes over the training rows of a trial that isn't stopped early."""
     metric: str = "roc_auc"
@@ -36,24 +48,229 @@ class SearchConfig:
     grace_epochs: int = 1
     """asha: epochs that every trial gets."""
     max_failures: int = 1
-    """Times that a trial is tried again after its process died."""
+    """Times that a trial is tried again after it failed, from its last checkpoint."""
     checkpoint_budget_gb: float = 20.0
     """Disk space for checkpoints; beyond it the worst finished trials lose theirs."""
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("trials", 1),
+            ("epochs", 1),
+            ("reduction_factor", 2),
+            ("grace_epochs", 1),
+            ("max_failures", 0),
+        ):
+            value = getattr(self, name)
+            if value < least:
+                raise ValueError(f"search.{name} must be at least {least}, got {value}")
+        if self.checkpoint_budget_gb <= 0:
+            raise ValueError(
+                f"search.checkpoint_budget_gb must be above 0, got {self.checkpoint_budget_gb}"
+            )
+        if self.scheduler == "asha" and self.grace_epochs > self.epochs:
+            raise ValueError(
+                f"search.grace_epochs is {self.grace_epochs}, but a trial has only "
+                f"{self.epochs} epochs, so asha would never stop one; lower it, or write "
+                "scheduler: none"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StudyConfig:
     """A study file."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(
+        extra="forbid", strict=True, allow_inf_nan=False
+    )
+
     name: str
     """Name of the study and of its output folder."""
     data: DataConfig
-    space: Space
+    """The table of clicks."""
+    space: Annotated[Space, PlainValidator(Space.parse)]
+    """What varies from trial to trial: parameters, or a preset's name."""
     task: TaskConfig = field(default_factory=TaskConfig)
+    """What is predicted."""
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    """What is fine-tuned."""
     search: SearchConfig = field(default_factory=SearchConfig)
+    """Which trials run."""
     resources: TrialResources = field(default_factory=TrialResources)
+    """What each trial gets."""
     deepspeed: DeepSpeedConfig = field(default_factory=DeepSpeedConfig)
+    """How a trial's steps run."""
     compression: CompressionConfig = field(default_factory=CompressionConfig)
+    """What becomes of the winners."""
     winners: int = 3
-    """How many of the best trials are compressed."""
+    """How many of the best trials are compressed; all of them where fewer complete."""
+
+    def __post_init__(self) -> None:
+        if not _FOLDER_NAME.fullmatch(self.name):
+            raise ValueError(
+                f"name is {self.name!r}, which can't name a folder; use up to 100 letters, digits, "
+                "'.', '_' and '-', beginning with a letter or digit"
+            )
+        metrics = TASK_METRICS[self.task.kind]
+        if self.search.metric not in metrics:
+            raise ValueError(
+                f"search.metric is {self.search.metric!r}, which task {self.task.kind} doesn't "
+                f"have; it has {', '.join(metrics)}"
+            )
+        if self.winners < 1:
+            raise ValueError(f"winners must be at least 1, got {self.winners}")
+        self._check_space()
+
+    def _check_space(self) -> None:
+        if self.search.algorithm == "grid" and (names := self.space.continuous()):
+            raise ValueError(
+                f"search.algorithm is grid, which can't enumerate {', '.join(names)}; list the "
+                f"values, {names[0]}: {{choice: [...]}}, or use algorithm random or tpe"
+            )
+        batch_size = self.space.parameters.get("batch_size")
+        if batch_size is None:
+            return
+        smallest = min(size for size in batch_size.extremes() if isinstance(size, int))
+        if smallest < self.resources.workers:
+            raise ValueError(
+                f"space.batch_size may be {smallest}, which {self.resources.workers} workers can't "
+                "share; raise it or lower resources.workers"
+            )
+
+
+@cache
+def _adapter() -> TypeAdapter[StudyConfig]:
+    return TypeAdapter(StudyConfig)
+
+
+def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
+    """Read and check a study file.
+
+    Args:
+        path: The YAML file.
+        overrides: ``a.b=value`` each, the value in YAML; applied in order before the check.
+
+    Raises:
+        ValueError: if the file can't be read, or listing every mistake in it with its path.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ValueError(f"can't read the study file {str(path)!r}: {reason}") from error
+    return parse_study(text, overrides, source=str(path))
+
+
+def parse_study(
+    text: str, overrides: Sequence[str] = (), *, source: str = "the study"
+) -> StudyConfig:
+    """Check a study given as YAML text.
+
+    Args:
+        text: The YAML.
+        overrides: As for :func:`load_study`.
+        source: What to call the text in an error.
+
+    Raises:
+        ValueError: listing every mistake with its path.
+    """
+    raw = _parse_yaml(text, source)
+    if not isinstance(raw, dict):
+        raise ValueError(f"{source}: expected a mapping like 'name: my-study', got {raw!r}")
+    for override in overrides:
+        _apply_override(raw, override)
+    try:
+        # JSON, because strict validation then takes a list for a tuple but no "3" for a 3.
+        return _adapter().validate_json(json.dumps(raw, default=str))
+    except ValidationError as error:
+        mistakes = describe_mistakes(error, StudyConfig)
+        if len(mistakes) == 1:
+            raise ValueError(f"{source}: {mistakes[0]}") from error
+        lines = "".join(f"\n  - {mistake}" for mistake in mistakes)
+        raise ValueError(f"{source} has {len(mistakes)} mistakes:{lines}") from error
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """A safe loader that refuses a key given twice, of which YAML would keep only the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _value in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        problem=f"the key {key.value!r} is there twice",
+                        problem_mark=key.start_mark,
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _parse_yaml(text: str, source: str) -> Any:  # noqa: ANN401 - unchecked YAML
+    try:
+        return yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader's subclass
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ValueError(f"{source}{where}: not valid YAML, {error.problem}") from error
+    except yaml.YAMLError as error:
+        raise ValueError(f"{source}: not valid YAML, {error}") from error
+
+
+def _apply_override(raw: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    key = key.strip()
+    if not equals or not key:
+        raise ValueError(
+            f"--set {override!r}: expected key=value, like --set search.trials=12 or "
+            "--set data.path=clicks.parquet"
+        )
+    value = _parse_yaml(text, f"--set {override!r}")
+    *parents, last = key.split(".")
+    section = raw
+    for depth, name in enumerate(parents):
+        _check_key(override, parents[:depth], name)
+        below = section.get(name)
+        if depth == 0 and name == "space" and isinstance(below, str):
+            below = Space.parse(below).to_dict()
+        if below is None:
+            below = {}
+        if not isinstance(below, dict):
+            raise ValueError(
+                f"--set {override!r}: {'.'.join(parents[: depth + 1])} holds {below!r}, which has "
+                "no keys of its own; set it as a whole"
+            )
+        section[name] = below
+        section = below
+    _check_key(override, parents, last)
+    section[last] = value
+
+
+def _check_key(override: str, parents: Sequence[str], name: str) -> None:
+    known = section_fields(StudyConfig, parents)
+    if known is not None and name not in known:
+        raise ValueError(f"--set {override!r}: unknown key {name!r}{nearest(name, known)}")
+
+
+def study_to_dict(config: StudyConfig) -> dict[str, Any]:
+    """Return the resolved study, defaults included, as plain values."""
+    plain: dict[str, Any] = _plain(config)
+    return plain
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - any field of a config
+    if isinstance(value, Space):
+        return value.to_dict()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return [_plain(item) for item in value]
+    return value
+
+
+def dump_study(config: StudyConfig) -> str:
+    """Write the resolved study as YAML; :func:`parse_study` reads it back equal."""
+    return yaml.safe_dump(
+        study_to_dict(config), sort_keys=False, allow_unicode=True, default_flow_style=None
+    )

@@ -164,10 +164,11 @@ def open_engine(
         worker: This process; the others of the trial must call this too.
         total_steps: Optimizer steps after which the learning rate is 0.
     """
+    # Before DeepSpeed is imported: it chooses its accelerator then.
+    _join_process_group(worker)
     import deepspeed
     import torch
 
-    _join_process_group(worker)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     # An optimizer named in DeepSpeed's config would compile FusedAdam; this one needs no compiler.
     optimizer = torch.optim.AdamW(
