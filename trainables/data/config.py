@@ -94,11 +94,11 @@ class DataConfig:
     split: SplitConfig = field(default_factory=SplitConfig)
     """How rows are divided."""
     merge_identical: bool = True
-    """Add up clicks and impressions of rows that agree on text, group and timestamp. The likelihood
-    stays the same, and no text is on both sides of a random split. Ignored for 0/1 labels."""
+    """Add up clicks and impressions of rows that agree on text and group (and, for a split by time,
+    on timestamp). The likelihood stays the same. Ignored for 0/1 labels."""
     truth: str | None = None
-    """A simulated log's table of true probabilities (see ``clicktune data simulate``). Training never
-    reads it; the report states the best ROC-AUC that any model could reach."""
+    """A simulated log's table of true probabilities (see ``clicktune data simulate``). Training
+    never reads it; the report states the best ROC-AUC that any model could reach."""
 
     def __post_init__(self) -> None:
         if not self.path:

@@ -1,0 +1,117 @@
+"""Tokenized rows as flat arrays, and padded batches cut from them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+PADDING_ID = 0
+"""What fills a batch's short rows; the attention mask hides it, so its meaning doesn't matter."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenRows:
+    """Token ids of many rows of unequal length, without padding."""
+
+    ids: np.ndarray
+    """int32 (total,): the ids of all rows, one after the other, special tokens included."""
+    offsets: np.ndarray
+    """int64 (n + 1,): row i is ``ids[offsets[i]:offsets[i + 1]]``; may start above 0 in a slice."""
+    second_starts: np.ndarray
+    """int32 (n,): position inside the row where segment B starts; the row's length without one."""
+
+    def __len__(self) -> int:
+        return len(self.second_starts)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64 (n,): number of tokens of each row."""
+        return np.diff(self.offsets)
+
+    def batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """Pad some rows to the longest among them.
+
+        Args:
+            indices: (b,) row numbers, at least one.
+
+        Returns:
+            ``input_ids``, ``attention_mask`` and ``token_type_ids``, each int64 (b, longest).
+        """
+        starts = np.asarray(self.offsets[indices])
+        lengths = np.asarray(self.offsets[np.asarray(indices) + 1]) - starts
+        columns = np.arange(lengths.max())
+        inside = columns < lengths[:, None]
+        # Positions beyond a row's end are read from its first token, then masked.
+        positions = np.where(inside, starts[:, None] + columns, starts[:, None])
+        second = inside & (columns >= np.asarray(self.second_starts[indices])[:, None])
+        return {
+            "input_ids": np.where(inside, self.ids[positions], PADDING_ID).astype(np.int64),
+            "attention_mask": inside.astype(np.int64),
+            "token_type_ids": second.astype(np.int64),
+        }
+
+    def take(self, indices: np.ndarray) -> "TokenRows":
+        """Copy some rows, in the given order."""
+        lengths = self.lengths[indices]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        shift = np.repeat(np.asarray(self.offsets)[indices] - offsets[:-1], lengths)
+        return TokenRows(
+            ids=np.asarray(self.ids[np.arange(offsets[-1]) + shift], dtype=np.int32),
+            offsets=offsets,
+            second_starts=np.asarray(self.second_starts)[indices].astype(np.int32),
+        )
+
+
+def concatenate(parts: Sequence[TokenRows]) -> TokenRows:
+    """Put the rows of several parts one after the other."""
+    lengths = np.concatenate([part.lengths for part in parts])
+    flat = [part.ids[part.offsets[0] : part.offsets[-1]] for part in parts]
+    return TokenRows(
+        ids=np.concatenate(flat).astype(np.int32),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        second_starts=np.concatenate([part.second_starts for part in parts]).astype(np.int32),
+    )
+
+
+def segments(texts: Sequence[Sequence[str]]) -> list[str] | list[tuple[str, str]]:
+    """Join each row's texts into what BERT reads: one segment, or two.
+
+    Args:
+        texts: One list of n strings for each text column; the first column is segment A, the
+            others, joined by a space, are segment B.
+
+    Returns:
+        n strings for one column, else n pairs.
+    """
+    first, *others = texts
+    if not others:
+        return list(first)
+    if len(others) == 1:
+        return list(zip(first, others[0], strict=True))
+    joined = [" ".join(parts) for parts in zip(*others, strict=True)]
+    return list(zip(first, joined, strict=True))
+
+
+def tokenize(texts: Sequence[Sequence[str]], tokenizer: "Tokenizer") -> TokenRows:
+    """Turn texts into token ids, in one call of the Rust tokenizer.
+
+    Args:
+        texts: One list of n strings for each text column.
+        tokenizer: Set to truncate, not to pad: see :func:`trainables.encoder.load_tokenizer`.
+    """
+    encodings = tokenizer.encode_batch_fast(segments(texts))
+    num_rows = len(encodings)
+    lengths = np.fromiter((len(encoding) for encoding in encodings), np.int64, num_rows)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    ids = np.empty(offsets[-1], dtype=np.int32)
+    for encoding, start, end in zip(encodings, offsets[:-1], offsets[1:], strict=True):
+        ids[start:end] = encoding.ids
+    second_starts = lengths.astype(np.int32)
+    if len(texts) > 1:
+        in_second = (sum(encoding.type_ids) for encoding in encodings)
+        second_starts -= np.fromiter(in_second, np.int32, num_rows)
+    return TokenRows(ids=ids, offsets=offsets, second_starts=second_starts)
