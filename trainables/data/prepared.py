@@ -66,6 +66,8 @@ class PreparedData:
     """Clicks per impression of the training rows."""
     mean_impressions: float
     """Mean impressions of a training row."""
+    num_segments: int
+    """1 for one text column, 2 for several."""
     arrays: dict[str, np.ndarray]
     """The memory-mapped arrays by name."""
 
@@ -90,6 +92,7 @@ class PreparedData:
             num_rows=tuple(description["num_rows"]),
             base_rate=description["base_rate"],
             mean_impressions=description["mean_impressions"],
+            num_segments=description["num_segments"],
             arrays=arrays,
         )
 
@@ -201,6 +204,7 @@ def _write(
         "num_rows": [int((table.split == part).sum()) for part in range(len(SPLIT_NAMES))],
         "base_rate": float(table.clicks[training].sum(dtype=np.float64) / impressions),
         "mean_impressions": float(impressions / training.sum()),
+        "num_segments": min(len(texts), 2),
         "num_bytes": {entry.name: entry.stat().st_size for entry in os.scandir(folder)},
     }
     (folder / DESCRIPTION_FILE).write_text(json.dumps(description, indent=2), encoding="utf-8")

@@ -1,0 +1,94 @@
+"""Finding a BERT, and saying clearly why one can't be used."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from trainables.encoder import (
+    EncoderConfig,
+    encoder_fingerprint,
+    find_encoder,
+    load_bert,
+    load_tokenizer,
+)
+
+
+@pytest.fixture
+def folder(tiny_encoder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_encoder, tmp_path / "encoder"))
+
+
+def test_the_packaged_encoder_is_found_without_network() -> None:
+    folder = find_encoder(EncoderConfig(name="minilm-l6"))
+
+    assert json.loads((folder / "config.json").read_text())["num_hidden_layers"] == 6
+
+
+def test_a_local_folder_is_an_encoder(folder: Path) -> None:
+    assert find_encoder(EncoderConfig(name=str(folder), max_tokens=16)) == folder.resolve()
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_missing_file_is_named(folder: Path, file: str) -> None:
+    (folder / file).unlink()
+
+    with pytest.raises(ValueError, match=f"lacks {file}"):
+        find_encoder(EncoderConfig(name=str(folder)))
+
+
+def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nowhere' does not exist"):
+        find_encoder(EncoderConfig(name=str(tmp_path / "nowhere")))
+
+
+def test_another_architecture_is_refused(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "gpt2"}))
+
+    with pytest.raises(ValueError, match="model_type 'gpt2'; ClickTune fine-tunes BERT"):
+        find_encoder(EncoderConfig(name=str(folder)))
+
+
+@pytest.mark.parametrize("text", ["{", "[]"])
+def test_a_broken_configuration_is_refused(folder: Path, text: str) -> None:
+    (folder / "config.json").write_text(text)
+
+    with pytest.raises(ValueError, match=r"is not JSON|model_type None"):
+        find_encoder(EncoderConfig(name=str(folder)))
+
+
+def test_more_tokens_than_positions_are_refused(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"max_tokens is 512, but .* has only \d+ positions"):
+        find_encoder(EncoderConfig(name=str(folder), max_tokens=512))
+
+
+def test_an_unknown_name_says_where_it_was_looked_for() -> None:
+    with pytest.raises(ValueError, match=r"not packaged \(minilm-l6\), not a folder, and could"):
+        find_encoder(EncoderConfig(name="no-such-bert"))
+
+
+def test_the_fingerprint_changes_with_the_weights(folder: Path, tiny_encoder: Path) -> None:
+    before = encoder_fingerprint(folder)
+    weights = bytearray((folder / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (folder / "model.safetensors").write_bytes(weights)
+
+    assert before == encoder_fingerprint(tiny_encoder)
+    assert encoder_fingerprint(folder) != before
+
+
+def test_the_tokenizer_truncates_and_never_pads(tiny_encoder: Path) -> None:
+    tokenizer = load_tokenizer(tiny_encoder, max_tokens=8)
+
+    lengths = [len(e.ids) for e in tokenizer.encode_batch(["a", "a " * 50])]
+
+    assert lengths == [3, 8]
+
+
+def test_dropout_is_set_and_the_pooler_is_left_out(tiny_encoder: Path) -> None:
+    bert = load_bert(tiny_encoder, dropout=0.25)
+
+    assert bert.pooler is None
+    assert bert.config.hidden_dropout_prob == bert.config.attention_probs_dropout_prob == 0.25

@@ -1,0 +1,122 @@
+"""DeepSpeed trains, stops and goes on as if it had never stopped, at every ZeRO stage."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from spaces.trial_config import TrialConfig
+from trainables.engine import DeepSpeedConfig, Engine, open_engine, resolve_precision
+from trainables.lora import add_adapters
+from trainables.model import ClickModel, build_model
+from trainables.trial_setup import Worker
+
+
+def _model(encoder: Path, trial: TrialConfig) -> ClickModel:
+    model = build_model(encoder, trial, num_segments=1)
+    if trial.method == "lora":
+        add_adapters(model, rank=trial.lora_rank, dropout=trial.dropout, seed=trial.seed)
+    return model
+
+
+def _train(engine: Engine, seed: int, steps: int) -> list[float]:
+    torch.manual_seed(seed)
+    engine.train()
+    losses = []
+    for _ in range(steps):
+        ids = torch.randint(5, 40, (8, 6))
+        logits = engine.forward(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            token_type_ids=torch.zeros_like(ids),
+        )
+        loss = (logits - 1).pow(2).mean()
+        engine.backward_and_step(loss)
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_resumed_engine_continues_exactly(
+    tiny_encoder: Path, tmp_path: Path, zero_stage: int, method: str
+) -> None:
+    trial = TrialConfig(method=method, learning_rate=1e-3)  # type: ignore[arg-type]
+    config = DeepSpeedConfig(zero_stage=zero_stage, precision="fp32")  # type: ignore[arg-type]
+    with open_engine(
+        _model(tiny_encoder, trial), trial, config, Worker(), total_steps=8
+    ) as engine:
+        _train(engine, seed=1, steps=4)
+        engine.save(tmp_path / "state")
+        uninterrupted = _train(engine, seed=2, steps=4)
+
+    with open_engine(
+        _model(tiny_encoder, trial), trial, config, Worker(), total_steps=8
+    ) as engine:
+        engine.load(tmp_path / "state")
+        resumed = _train(engine, seed=2, steps=4)
+
+    assert resumed == uninterrupted
+
+
+def test_all_zero_stages_train_alike(tiny_encoder: Path) -> None:
+    trial = TrialConfig(method="full", learning_rate=1e-3)
+    losses = {}
+    for zero_stage in (0, 1, 2, 3):
+        config = DeepSpeedConfig(zero_stage=zero_stage, precision="fp32")  # type: ignore[arg-type]
+        model = _model(tiny_encoder, trial)
+        with open_engine(model, trial, config, Worker(), total_steps=6) as engine:
+            losses[zero_stage] = _train(engine, seed=1, steps=6)
+
+    assert losses[0][-1] < losses[0][0]
+    for zero_stage in (1, 2, 3):
+        assert losses[zero_stage] == pytest.approx(losses[0], abs=1e-4)
+
+
+def test_gathered_weights_are_the_trained_ones(tiny_encoder: Path) -> None:
+    trial = TrialConfig(method="lora", learning_rate=1e-2)
+    model = _model(tiny_encoder, trial)
+    before = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
+    config = DeepSpeedConfig(zero_stage=3, precision="fp32")
+    with open_engine(model, trial, config, Worker(), total_steps=4) as engine:
+        _train(engine, seed=1, steps=3)
+        weights = engine.trained_weights()
+
+    assert set(weights) == set(before)
+    assert all(weights[name].shape == before[name].shape for name in before)
+    assert any(not torch.equal(weights[name], before[name]) for name in before)
+
+
+def test_an_incomplete_state_is_an_error(tiny_encoder: Path, tmp_path: Path) -> None:
+    trial = TrialConfig()
+    model = _model(tiny_encoder, trial)
+    with (
+        open_engine(model, trial, DeepSpeedConfig(), Worker(), total_steps=4) as engine,
+        pytest.raises(RuntimeError, match="the checkpoint is incomplete"),
+    ):
+        engine.load(tmp_path)
+
+
+def test_two_workers_need_a_process_group(tiny_encoder: Path) -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    trial = TrialConfig()
+    model = _model(tiny_encoder, trial)
+
+    with (
+        pytest.raises(RuntimeError, match="a trial of 2 workers needs a process group"),
+        open_engine(model, trial, DeepSpeedConfig(), Worker(world_size=2), total_steps=4),
+    ):
+        pass
+
+
+def test_precision_follows_the_hardware() -> None:
+    expected = "bf16" if torch.cuda.is_available() else "fp32"
+
+    assert resolve_precision(DeepSpeedConfig(precision="fp32")) == "fp32"
+    assert resolve_precision(DeepSpeedConfig(precision="auto")) == expected
+
+
+def test_negative_clipping_is_refused() -> None:
+    with pytest.raises(ValueError, match="gradient_clipping must be 0 or more, got -1"):
+        DeepSpeedConfig(gradient_clipping=-1)

@@ -1,0 +1,150 @@
+"""The training loop: it learns, resumes exactly, and says when it diverges."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spaces.trial_config import TrialConfig
+from trainables.checkpoint import load_model, read_checkpoint_info
+from trainables.data.prepared import PreparedData
+from trainables.fine_tune import (
+    TrainingDivergedError,
+    binomial_loss,
+    fine_tune,
+    predict_probabilities,
+    score,
+)
+from trainables.trial_setup import Progress, TrialSetup, Worker
+
+TRIAL = TrialConfig(method="full", learning_rate=3e-3, batch_size=16, epochs=3, dropout=0.1)
+
+
+def _run(trial: TrialConfig, setup: TrialSetup, resume_from: Path | None = None) -> list[Progress]:
+    return list(fine_tune(trial, setup, Worker(), resume_from=resume_from))
+
+
+def test_a_trial_learns_what_the_words_say(tiny_setup: TrialSetup) -> None:
+    progress = _run(TRIAL, tiny_setup)
+
+    assert [p.epoch for p in progress] == [1, 2, 3]
+    assert [p.done for p in progress] == [False, False, True]
+    assert progress[-1].metrics["roc_auc"] > 0.8
+    assert progress[-1].metrics["train_loss"] < progress[0].metrics["train_loss"]
+
+
+def test_the_same_trial_gives_the_same_numbers(tiny_setup: TrialSetup) -> None:
+    first, second = (_run(TRIAL, tiny_setup)[-1].metrics for _ in range(2))
+
+    assert first == second
+
+
+@pytest.mark.parametrize("augmentation", ["none", "word_dropout"])
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_resumed_trial_ends_as_one_left_alone(
+    tiny_setup: TrialSetup, tmp_path: Path, method: str, augmentation: str
+) -> None:
+    trial = TrialConfig(
+        method=method,  # type: ignore[arg-type]
+        augmentation=augmentation,  # type: ignore[arg-type]
+        learning_rate=1e-3,
+        batch_size=16,
+        epochs=3,
+    )
+    running = fine_tune(trial, tiny_setup, Worker())
+    record = next(running).save(tmp_path / "epoch-0001")
+    rest = [dict(progress.metrics) for progress in running]
+
+    resumed = _run(trial, tiny_setup, resume_from=Path(record.path))
+
+    assert [dict(progress.metrics) for progress in resumed] == rest
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_loaded_checkpoint_predicts_what_was_evaluated(
+    tiny_setup: TrialSetup, tmp_path: Path, method: str
+) -> None:
+    trial = TrialConfig(method=method, learning_rate=3e-3, batch_size=16)  # type: ignore[arg-type]
+    progress = next(fine_tune(trial, tiny_setup, Worker()))
+    record = progress.save(tmp_path / "checkpoint")
+
+    rows = PreparedData.open(Path(tiny_setup.data_folder)).rows("validation")
+    metrics = score(predict_probabilities(load_model(Path(record.path)), rows), rows, tiny_setup)
+
+    assert metrics["roc_auc"] == pytest.approx(progress.metrics["roc_auc"], abs=1e-6)
+    assert metrics["log_loss"] == pytest.approx(progress.metrics["log_loss"], abs=1e-6)
+    info = read_checkpoint_info(Path(record.path))
+    assert (info.trial, info.setup, info.epoch) == (trial, tiny_setup, 1)
+    assert info.config_hash == progress.config_hash == tiny_setup.config_hash(trial)
+
+
+def test_steps_are_counted_over_all_epochs(tiny_setup: TrialSetup) -> None:
+    steps: list[tuple[int, int]] = []
+
+    for _ in fine_tune(TRIAL, tiny_setup, Worker(), on_step=lambda *at: steps.append(at)):
+        pass
+
+    total = steps[-1][1]
+    assert steps == [(step, total) for step in range(1, total + 1)]
+
+
+def test_divergence_is_named(tiny_setup: TrialSetup, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The loss of a finite model can't be made infinite by an allowed learning rate on so small an
+    # encoder, so its own weights are: what is tested is that the loop notices.
+    from trainables import fine_tune as module
+
+    build = module.build_model
+
+    def build_broken(*args: object, **settings: object) -> torch.nn.Module:
+        model = build(*args, **settings)  # type: ignore[arg-type]
+        torch.nn.init.constant_(model.head.weight, float("nan"))
+        return model
+
+    monkeypatch.setattr(module, "build_model", build_broken)
+    with pytest.raises(TrainingDivergedError, match=r"became nan in epoch 1; learning_rate 0\.003"):
+        next(fine_tune(TRIAL, tiny_setup, Worker()))
+
+
+def test_closing_a_trial_frees_the_process_for_the_next(tiny_setup: TrialSetup) -> None:
+    dropped = fine_tune(TRIAL, tiny_setup, Worker())
+    next(dropped)
+    dropped.close()
+
+    assert _run(TRIAL, tiny_setup)[-1].done
+
+
+@given(
+    counts=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=8),
+    logit=st.floats(-5, 5),
+)
+def test_aggregated_loss_is_the_sum_over_single_impressions(
+    counts: list[tuple[int, int]], logit: float
+) -> None:
+    logits = torch.full((len(counts),), logit, dtype=torch.float64)
+    clicks = torch.tensor([c for c, _ in counts], dtype=torch.float32)
+    impressions = torch.tensor([c + rest for c, rest in counts], dtype=torch.float32)
+    labels = list(itertools.chain.from_iterable([1.0] * c + [0.0] * rest for c, rest in counts))
+
+    aggregated = binomial_loss(logits, clicks=clicks, impressions=impressions)
+
+    single = torch.nn.functional.binary_cross_entropy_with_logits(
+        torch.full((len(labels),), logit, dtype=torch.float32),
+        torch.tensor(labels),
+        reduction="sum",
+    )
+    assert float(aggregated) == pytest.approx(float(single), rel=1e-4, abs=1e-4)
+
+
+def test_probabilities_come_back_in_the_rows_order(tiny_setup: TrialSetup, tmp_path: Path) -> None:
+    record = next(fine_tune(TRIAL, tiny_setup, Worker())).save(tmp_path / "checkpoint")
+    model = load_model(Path(record.path))
+    rows = PreparedData.open(Path(tiny_setup.data_folder)).rows("validation")
+
+    together = predict_probabilities(model, rows)
+    in_small_batches = predict_probabilities(model, rows, batch_size=7)
+
+    np.testing.assert_allclose(together, in_small_batches, atol=1e-6)
