@@ -1,0 +1,320 @@
+"""Every trial and report, durable; the truth that a resume replays."""
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from search.ledger_file import (
+    APPLICATION_ID,
+    LEDGER_FILE,
+    SCHEMA,
+    SCHEMA_VERSION,
+    connect,
+    existing_ledger,
+    take_lock,
+)
+from search.trial_record import ReportRecord, StoredCheckpoint, TrialRecord, TrialState
+from spaces.parameters import Value
+from spaces.trial_config import TrialConfig
+from trainables.trial_setup import CheckpointRecord
+
+
+class Ledger:
+    """A study's SQLite file. One process writes (it holds the lock), any number read.
+
+    Each method that writes is one transaction, on disk when the method returns.
+    """
+
+    def __init__(self, folder: Path, connection: sqlite3.Connection, lock: IO[str] | None) -> None:
+        self._folder = folder
+        self._db = connection
+        self._lock = lock
+
+    @classmethod
+    def exists(cls, folder: Path) -> bool:
+        """Return whether a folder holds a ledger."""
+        return (folder / LEDGER_FILE).exists()
+
+    @classmethod
+    def create(cls, folder: Path, facts: Mapping[str, Any]) -> Self:
+        """Start the ledger of a new study and lock it.
+
+        Args:
+            folder: The study's folder; made if it isn't there.
+            facts: What is true of the whole study; JSON values by name.
+
+        Raises:
+            ValueError: if the folder holds a ledger already, or another process has the lock.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = take_lock(folder)
+        path = folder / LEDGER_FILE
+        if path.exists():
+            lock.close()
+            raise ValueError(f"{folder} holds a study already; resume it, or choose another folder")
+        # Renamed into place when complete: a killed start leaves no half-made ledger.
+        unfinished = folder / f"{LEDGER_FILE}.new"
+        unfinished.unlink(missing_ok=True)
+        db = sqlite3.connect(unfinished)
+        db.executescript(
+            f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
+            + SCHEMA
+        )
+        with db:
+            for name, value in facts.items():
+                db.execute("INSERT INTO facts VALUES (?, ?)", (name, json.dumps(value)))
+        db.close()
+        unfinished.rename(path)
+        return cls(folder, connect(path), lock)
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Lock and open the ledger of a study, to go on writing.
+
+        Raises:
+            ValueError: if there is none, it isn't one of ours, or another process has the lock.
+        """
+        path = existing_ledger(folder)
+        lock = take_lock(folder)
+        try:
+            return cls(folder, connect(path), lock)
+        except ValueError:
+            lock.close()
+            raise
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Open the ledger of a study to read it, also while the study runs.
+
+        Raises:
+            ValueError: if there is none, or it isn't one of ours.
+        """
+        return cls(folder, connect(existing_ledger(folder), read_only=True), None)
+
+    def close(self) -> None:
+        """Close the file and release the lock."""
+        self._db.close()
+        if self._lock is not None:
+            self._lock.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._db
+        except BaseException:
+            self._db.rollback()
+            raise
+        self._db.commit()
+
+    def fact(self, name: str, default: Any = None) -> Any:  # noqa: ANN401 - any JSON value
+        """Return what is noted of the whole study under a name."""
+        row = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+        return default if row is None else json.loads(row[0])
+
+    def set_fact(self, name: str, value: Any) -> None:  # noqa: ANN401 - any JSON value
+        """Note a JSON value of the whole study under a name, in place of what was there."""
+        with self._transaction() as db:
+            db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, json.dumps(value)))
+
+    def add_trial(
+        self, number: int, params: Mapping[str, Value], config: TrialConfig, config_hash: str
+    ) -> None:
+        """Note that a trial exists."""
+        with self._transaction() as db:
+            db.execute(
+                "INSERT INTO trials (number, params, config, config_hash, state, created_at) "
+                "VALUES (?, ?, ?, ?, 'running', ?)",
+                (
+                    number,
+                    json.dumps(dict(params)),
+                    json.dumps(asdict(config)),
+                    config_hash,
+                    time.time(),
+                ),
+            )
+
+    def add_start(self, number: int) -> int:
+        """Note that a process takes a trial up; return how often one did."""
+        with self._transaction() as db:
+            row = db.execute(
+                "UPDATE trials SET starts = starts + 1 WHERE number = ? RETURNING starts",
+                (number,),
+            ).fetchone()
+        return int(row[0])
+
+    def add_report(
+        self,
+        report: ReportRecord,
+        checkpoint: CheckpointRecord | None,
+        state: TrialState = "running",
+    ) -> None:
+        """Note a report, its decision, its checkpoint and the trial's state, all or nothing.
+
+        A second report of an epoch (its checkpoint was lost, so it was trained again) replaces
+        only the checkpoint: what was decided stays decided.
+        """
+        now = time.time()
+        with self._transaction() as db:
+            db.execute(
+                "INSERT INTO reports (trial, epoch, metrics, seconds, decision, created_at) "
+                "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (trial, epoch) DO NOTHING",
+                (
+                    report.number,
+                    report.epoch,
+                    json.dumps(dict(report.metrics)),
+                    report.seconds,
+                    report.decision,
+                    now,
+                ),
+            )
+            if checkpoint is not None:
+                db.execute(
+                    "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, 1)",
+                    (
+                        self._stored(Path(checkpoint.path)),
+                        report.number,
+                        checkpoint.epoch,
+                        checkpoint.num_bytes,
+                    ),
+                )
+            if state != "running":
+                db.execute(
+                    "UPDATE trials SET state = ?, ended_at = ? WHERE number = ?",
+                    (state, now, report.number),
+                )
+
+    def end_trial(self, number: int, state: TrialState) -> None:
+        """Note how a trial ended."""
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE trials SET state = ?, ended_at = ? WHERE number = ?",
+                (state, time.time(), number),
+            )
+
+    def add_failure(self, number: int, error: str, *, final: bool) -> None:
+        """Note that a trial failed, and whether that was its last try."""
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE trials SET failures = failures + 1, error = ? WHERE number = ?",
+                (error, number),
+            )
+            if final:
+                db.execute(
+                    "UPDATE trials SET state = 'failed', ended_at = ? WHERE number = ?",
+                    (time.time(), number),
+                )
+
+    def remove_checkpoint(self, path: Path) -> None:
+        """Note that a checkpoint is no longer kept."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM checkpoints WHERE path = ?", (self._stored(path),))
+
+    def shrink_checkpoint(self, path: Path, num_bytes: int) -> None:
+        """Note that a checkpoint lost its training state, and its new size."""
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE checkpoints SET resumable = 0, num_bytes = ? WHERE path = ?",
+                (num_bytes, self._stored(path)),
+            )
+
+    def add_compression(self, number: int, report: Mapping[str, Any]) -> None:
+        """Note what compressing a trial's checkpoint gave; JSON values, in place of older ones."""
+        with self._transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO compressions VALUES (?, ?, ?)",
+                (number, json.dumps(dict(report)), time.time()),
+            )
+
+    def compressions(self) -> dict[int, dict[str, Any]]:
+        """Return what compressing gave, by trial."""
+        rows = self._db.execute("SELECT trial, report FROM compressions ORDER BY trial")
+        return {number: json.loads(report) for number, report in rows}
+
+    def reports(self) -> list[ReportRecord]:
+        """Return every report in the order in which it came."""
+        rows = self._db.execute(
+            "SELECT trial, epoch, metrics, seconds, decision FROM reports ORDER BY position"
+        )
+        return [
+            ReportRecord(
+                number=number,
+                epoch=epoch,
+                metrics=json.loads(metrics),
+                seconds=seconds,
+                decision=decision,
+            )
+            for number, epoch, metrics, seconds, decision in rows
+        ]
+
+    def checkpoints(self) -> list[StoredCheckpoint]:
+        """Return every checkpoint that is still kept, by trial and epoch."""
+        rows = self._db.execute(
+            "SELECT trial, path, epoch, num_bytes, resumable FROM checkpoints ORDER BY trial, epoch"
+        )
+        return [
+            StoredCheckpoint(
+                number=number,
+                path=self._folder / path,
+                epoch=epoch,
+                num_bytes=num_bytes,
+                resumable=bool(resumable),
+            )
+            for number, path, epoch, num_bytes, resumable in rows
+        ]
+
+    def trials(self) -> list[TrialRecord]:
+        """Return every trial, by number, as of one moment."""
+        # Outside an explicit transaction each query would see another moment of a running study.
+        self._db.execute("BEGIN")
+        try:
+            rows = self._db.execute(
+                "SELECT number, params, config, config_hash, state, starts, failures, error, "
+                "created_at, ended_at FROM trials ORDER BY number"
+            ).fetchall()
+            reports, checkpoints = self.reports(), self.checkpoints()
+        finally:
+            self._db.rollback()
+        return [_trial_record(row, reports, checkpoints) for row in rows]
+
+    def _stored(self, path: Path) -> str:
+        # Relative, so that a study's folder may be moved as a whole.
+        absolute = path.absolute()
+        folder = self._folder.absolute()
+        return str(absolute.relative_to(folder) if absolute.is_relative_to(folder) else absolute)
+
+
+def _trial_record(
+    row: tuple[Any, ...], reports: list[ReportRecord], checkpoints: list[StoredCheckpoint]
+) -> TrialRecord:
+    return TrialRecord(
+        number=row[0],
+        params=json.loads(row[1]),
+        config=TrialConfig(**json.loads(row[2])),
+        config_hash=row[3],
+        state=row[4],
+        starts=row[5],
+        failures=row[6],
+        error=row[7],
+        created_at=row[8],
+        ended_at=row[9],
+        reports=tuple(sorted((r for r in reports if r.number == row[0]), key=lambda r: r.epoch)),
+        checkpoints=tuple(c for c in checkpoints if c.number == row[0]),
+    )
