@@ -2,6 +2,7 @@
 
 import math
 import random
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,12 +17,15 @@ When = Mapping[str, tuple[Value, ...]]
 def _check_bounds(kind: str, low: float, high: float) -> None:
     for bound in (low, high):
         if isinstance(bound, bool) or not isinstance(bound, int | float):
-            raise ValueError(f"{kind} needs numbers as bounds, got {bound!r}; write 1.0e-5 for 1e-5")
-        if not math.isfinite(bound):
+            raise ValueError(
+                f"{kind} needs numbers as bounds, got {bound!r}; write 1.0e-5 for 1e-5"
+            )
+        # A comparison, because math.isfinite overflows on a huge int.
+        if not -sys.float_info.max <= bound <= sys.float_info.max:
             raise ValueError(f"{kind} needs finite bounds, got {bound!r}")
     if low >= high:
         raise ValueError(
-            f"{kind} needs low < high, got [{low}, {high}]; write a single value to keep it constant"
+            f"{kind} needs low < high, got [{low}, {high}]; write a single value for a constant"
         )
 
 
@@ -46,7 +50,7 @@ class Uniform:
 
     def extremes(self) -> tuple[float, float]:
         """Return the bounds, for checking them against what a trial accepts."""
-        return self.low, self.high
+        return float(self.low), float(self.high)
 
     def sample(self, rng: random.Random) -> float:
         """Draw one value."""
@@ -80,7 +84,7 @@ class LogUniform:
 
     def extremes(self) -> tuple[float, float]:
         """Return the bounds, for checking them against what a trial accepts."""
-        return self.low, self.high
+        return float(self.low), float(self.high)
 
     def sample(self, rng: random.Random) -> float:
         """Draw one value."""
@@ -115,9 +119,9 @@ class IntRange:
             raise ValueError(f"int needs step >= 1, got {self.step}")
 
     @property
-    def choices(self) -> tuple[int, ...]:
+    def choices(self) -> range:
         """Every value that the parameter can take, in order."""
-        return tuple(range(self.low, self.high + 1, self.step))
+        return range(self.low, self.high + 1, self.step)
 
     def extremes(self) -> tuple[int, int]:
         """Return the smallest and largest reachable value."""
@@ -203,8 +207,8 @@ def parse_parameter(raw: Any) -> Parameter:  # noqa: ANN401 - unchecked YAML
     """Build a parameter from what a study file says.
 
     Args:
-        raw: ``{kind: bounds or options}`` with an optional ``when`` (and ``step`` for ``int``), or a
-            bare value, which becomes a constant.
+        raw: ``{kind: bounds or options}`` with an optional ``when`` (and ``step`` for ``int``), or
+            a bare value, which becomes a constant.
 
     Raises:
         ValueError: if the text names no kind, several kinds, or values that don't fit the kind.
@@ -220,7 +224,8 @@ def parse_parameter(raw: Any) -> Parameter:  # noqa: ANN401 - unchecked YAML
     kind = kinds[0]
     extra = set(map(str, raw)) - {kind, "when"} - ({"step"} if kind == "int" else set())
     if extra:
-        raise ValueError(f"unknown key {sorted(extra)[0]!r} beside {kind}; allowed: when")
+        allowed = "step, when" if kind == "int" else "when"
+        raise ValueError(f"unknown key {sorted(extra)[0]!r} beside {kind}; allowed: {allowed}")
     when = _parse_when(raw["when"]) if "when" in raw else {}
     if kind == "choice":
         options = raw[kind]

@@ -1,7 +1,6 @@
 """Named parameters: validate, count, enumerate, sample."""
 
 import difflib
-import math
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -55,11 +54,14 @@ class Space:
             possible = earlier[parent].choices
             if possible is None:
                 raise ValueError(f"{name}.when names {parent!r}, which is not a choice or an int")
+            if not values:
+                raise ValueError(f"{name}.when lists no value of {parent}; name at least one")
             for value in values:
                 if value not in possible:
+                    takes = possible if isinstance(possible, range) else list(possible)
                     raise ValueError(
                         f"{name}.when waits for {parent}={value!r}, which {parent} never is; "
-                        f"it takes {list(possible)}"
+                        f"it takes {takes}"
                     )
 
     def _check_values(self, name: str, parameter: Parameter) -> None:
@@ -116,9 +118,22 @@ class Space:
         """Return how many distinct points there are; None if a parameter is continuous."""
         if self.continuous():
             return None
-        if not any(parameter.when for parameter in self.parameters.values()):
-            return math.prod(len(p.choices or ()) for p in self.parameters.values())
-        return sum(1 for _ in self.enumerate())
+        parents = {parent for p in self.parameters.values() for parent in p.when}
+        return self._count({}, list(self.parameters.items()), parents)
+
+    def _count(
+        self, point: dict[str, Value], rest: list[tuple[str, Parameter]], parents: set[str]
+    ) -> int:
+        """Count the ways to decide the rest; only parents need to be tried value by value."""
+        if not rest:
+            return 1
+        (name, parameter), *others = rest
+        if not _is_active(parameter, point):
+            return self._count(point, others, parents)
+        values = parameter.choices or ()
+        if name not in parents:
+            return len(values) * self._count(point, others, parents)
+        return sum(self._count({**point, name: value}, others, parents) for value in values)
 
     def enumerate(self) -> Iterator[dict[str, Value]]:
         """Visit every point once; the last parameter varies fastest.

@@ -1,7 +1,7 @@
 """One point, typed: all that a trial is told."""
 
 import dataclasses
-import math
+import sys
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -82,7 +82,9 @@ SEARCHABLE = tuple(
 
 
 def _check_number(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    # A comparison, because math.isfinite overflows on a huge int.
+    finite = isinstance(value, int | float) and abs(value) <= sys.float_info.max
+    if isinstance(value, bool) or not finite:
         hint = "; YAML reads 1e-5 as text, write 1.0e-5" if isinstance(value, str) else ""
         raise ValueError(f"{name} must be a finite number, got {value!r}{hint}")
 

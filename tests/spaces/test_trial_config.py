@@ -1,0 +1,59 @@
+import math
+
+import pytest
+
+from spaces.trial_config import SEARCHABLE, TrialConfig
+
+
+def test_settings_that_a_method_ignores_do_not_count() -> None:
+    full = [TrialConfig(method="full", lora_rank=rank).effective() for rank in (4, 8)]
+    plain = [TrialConfig(augmentation_rate=rate).effective() for rate in (0.1, 0.2)]
+
+    assert full[0] == full[1]
+    assert plain[0] == plain[1]
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "batch_size", "seed", "epochs", "dropout"])
+def test_settings_that_matter_count(name: str) -> None:
+    changed = {"learning_rate": 0.5, "batch_size": 7, "seed": 9, "epochs": 9, "dropout": 0.3}
+
+    assert TrialConfig(**{name: changed[name]}).effective() != TrialConfig().effective()
+
+
+def test_rank_counts_for_lora_and_rate_for_augmentation() -> None:
+    assert TrialConfig(lora_rank=4).effective() != TrialConfig(lora_rank=8).effective()
+    assert (
+        TrialConfig(augmentation="synonym", augmentation_rate=0.2).effective()
+        != TrialConfig(augmentation="synonym", augmentation_rate=0.3).effective()
+    )
+
+
+def test_a_space_may_not_vary_what_the_study_fixes() -> None:
+    assert "epochs" not in SEARCHABLE
+    assert "seed" not in SEARCHABLE
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("learning_rate", 0, r"learning_rate must be in \(0, 1\], got 0"),
+        ("learning_rate", "1e-5", r"write 1\.0e-5"),
+        ("learning_rate", math.nan, "finite number"),
+        ("learning_rate", 10**400, "finite number"),
+        ("learning_rate", True, "finite number, got True"),
+        ("weight_decay", -0.1, "at least 0"),
+        ("dropout", 1.0, r"in \[0, 1\)"),
+        ("warmup_fraction", -0.1, r"in \[0, 1\)"),
+        ("batch_size", 0, "at least 1"),
+        ("batch_size", 8.0, "whole number, got 8.0"),
+        ("batch_size", True, "whole number, got True"),
+        ("lora_rank", 0, "use method: full"),
+        ("augmentation", "swap", "must be one of none, synonym, word_dropout"),
+        ("method", "ia3", "must be one of full, lora"),
+        ("epochs", 0, "at least 1"),
+        ("seed", 0.5, "whole number"),
+    ],
+)
+def test_value_out_of_range_is_named(name: str, value: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TrialConfig(**{name: value})
