@@ -175,9 +175,7 @@ def parse_study(
     """
     raw = _parse_yaml(text, source)
     if not isinstance(raw, dict):
-        raise ValueError(  # noqa: TRY004 - a user's mistake
-            f"{source}: expected a mapping like 'name: my-study', got {raw!r}"
-        )
+        raise ValueError(f"{source}: expected a mapping like 'name: my-study', got {raw!r}")
     for override in overrides:
         _apply_override(raw, override)
     try:
@@ -237,7 +235,7 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
         if below is None:
             below = {}
         if not isinstance(below, dict):
-            raise ValueError(  # noqa: TRY004 - a user's mistake
+            raise ValueError(
                 f"--set {override!r}: {'.'.join(parents[: depth + 1])} holds {below!r}, which has "
                 "no keys of its own; set it as a whole"
             )
