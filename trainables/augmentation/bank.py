@@ -1,0 +1,66 @@
+"""The training rows' variant of each epoch, tokenized."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from spaces.trial_config import TrialConfig
+from trainables.augmentation import OPERATIONS
+from trainables.data.prepared import PreparedData
+from trainables.data.token_rows import TokenRows, concatenate, tokenize
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+VARIED_SHARE = 0.5
+"""Share of the rows that an epoch varies. The others stay as they are, so that a model also sees
+what it will predict on, and only half of the rows are tokenized again."""
+
+
+class AugmentationBank:
+    """Gives a trial the tokens of its training rows, varied anew in each epoch."""
+
+    def __init__(
+        self,
+        prepared: PreparedData,
+        trial: TrialConfig,
+        tokenizer: "Tokenizer",
+        encoder_folder: Path,
+    ) -> None:
+        """Load what the trial's operation needs.
+
+        Args:
+            prepared: The data.
+            trial: Names the operation, its rate and the seed.
+            tokenizer: The one that the data was prepared with.
+            encoder_folder: The encoder's files.
+        """
+        self._original = prepared.rows("train").tokens
+        self._trial = trial
+        self._tokenizer = tokenizer
+        if trial.augmentation != "none":
+            self._operation = OPERATIONS[trial.augmentation](encoder_folder)
+            self._texts = prepared.rows("train").texts()
+
+    def tokens(self, epoch: int) -> TokenRows:
+        """Return all training rows in their order, some of them varied.
+
+        The same configuration, data and epoch give the same tokens, on every worker.
+
+        Args:
+            epoch: Number of the epoch, from 0.
+        """
+        trial = self._trial
+        if trial.augmentation == "none":
+            return self._original
+        rng = np.random.default_rng([trial.seed, epoch])
+        num_rows = len(self._original)
+        varied = np.flatnonzero(rng.random(num_rows) < VARIED_SHARE)
+        if not len(varied) or trial.augmentation_rate == 0:
+            return self._original
+        columns = zip(*(self._texts[row] for row in varied), strict=True)
+        texts = [self._operation(column, trial.augmentation_rate, rng) for column in columns]
+        places = np.arange(num_rows)
+        places[varied] = num_rows + np.arange(len(varied))
+        return concatenate([self._original, tokenize(texts, self._tokenizer)]).take(places)
