@@ -24,6 +24,10 @@ from spaces.parameters import Value
 from spaces.trial_config import TrialConfig
 from trainables.trial_setup import CheckpointRecord
 
+TRIAL_COLUMNS = (
+    "number, params, config, config_hash, state, starts, failures, error, created_at, ended_at"
+)
+
 
 class Ledger:
     """A study's SQLite file. One process writes (it holds the lock), any number read.
@@ -253,16 +257,7 @@ class Ledger:
         rows = self._db.execute(
             "SELECT trial, epoch, metrics, seconds, decision FROM reports ORDER BY position"
         )
-        return [
-            ReportRecord(
-                number=number,
-                epoch=epoch,
-                metrics=json.loads(metrics),
-                seconds=seconds,
-                decision=decision,
-            )
-            for number, epoch, metrics, seconds, decision in rows
-        ]
+        return [_report_record(row) for row in rows]
 
     def checkpoints(self) -> list[StoredCheckpoint]:
         """Return every checkpoint that is still kept, by trial and epoch."""
@@ -286,19 +281,52 @@ class Ledger:
         self._db.execute("BEGIN")
         try:
             rows = self._db.execute(
-                "SELECT number, params, config, config_hash, state, starts, failures, error, "
-                "created_at, ended_at FROM trials ORDER BY number"
+                f"SELECT {TRIAL_COLUMNS} FROM trials ORDER BY number"
             ).fetchall()
-            reports, checkpoints = self.reports(), self.checkpoints()
+            reports: dict[int, list[ReportRecord]] = {row[0]: [] for row in rows}
+            for report in self.reports():
+                reports[report.number].append(report)
+            checkpoints: dict[int, list[StoredCheckpoint]] = {row[0]: [] for row in rows}
+            for checkpoint in self.checkpoints():
+                checkpoints[checkpoint.number].append(checkpoint)
         finally:
             self._db.rollback()
-        return [_trial_record(row, reports, checkpoints) for row in rows]
+        return [_trial_record(row, reports[row[0]], checkpoints[row[0]]) for row in rows]
+
+    def trial(self, number: int) -> TrialRecord:
+        """Return one trial.
+
+        Raises:
+            KeyError: if there is none of that number.
+        """
+        row = self._db.execute(
+            f"SELECT {TRIAL_COLUMNS} FROM trials WHERE number = ?", (number,)
+        ).fetchone()
+        if row is None:
+            raise KeyError(number)
+        reports = self._db.execute(
+            "SELECT trial, epoch, metrics, seconds, decision FROM reports WHERE trial = ?",
+            (number,),
+        )
+        checkpoints = [kept for kept in self.checkpoints() if kept.number == number]
+        return _trial_record(row, [_report_record(report) for report in reports], checkpoints)
 
     def _stored(self, path: Path) -> str:
         # Relative, so that a study's folder may be moved as a whole.
         absolute = path.absolute()
         folder = self._folder.absolute()
         return str(absolute.relative_to(folder) if absolute.is_relative_to(folder) else absolute)
+
+
+def _report_record(row: tuple[Any, ...]) -> ReportRecord:
+    number, epoch, metrics, seconds, decision = row
+    return ReportRecord(
+        number=number,
+        epoch=epoch,
+        metrics=json.loads(metrics),
+        seconds=seconds,
+        decision=decision,
+    )
 
 
 def _trial_record(
@@ -315,6 +343,6 @@ def _trial_record(
         error=row[7],
         created_at=row[8],
         ended_at=row[9],
-        reports=tuple(sorted((r for r in reports if r.number == row[0]), key=lambda r: r.epoch)),
-        checkpoints=tuple(c for c in checkpoints if c.number == row[0]),
+        reports=tuple(sorted(reports, key=lambda report: report.epoch)),
+        checkpoints=tuple(checkpoints),
     )
