@@ -3,7 +3,11 @@
 import math
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
+
+CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
+"""Where Linux says how much CPU time a container gets: quota and period in microseconds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +60,23 @@ def local_capacity() -> Capacity:
     """Count the cores that this process may use, and the GPUs that it sees."""
     import torch
 
-    return Capacity(cpus=len(os.sched_getaffinity(0)), gpus=torch.cuda.device_count())
+    return Capacity(cpus=available_cpus(), gpus=torch.cuda.device_count())
+
+
+def available_cpus(limit: Path = CGROUP_LIMIT) -> int:
+    """Count the cores that this process may use: its affinity, within its container's quota.
+
+    Args:
+        limit: File that holds the quota (control groups version 2); none where it doesn't exist.
+    """
+    cores = len(os.sched_getaffinity(0))
+    try:
+        quota, period = limit.read_text(encoding="utf-8").split()
+    except (OSError, ValueError):
+        return cores
+    if quota == "max":
+        return cores
+    return max(1, min(cores, int(quota) // int(period)))
 
 
 def fit_trials(resources: TrialResources, capacity: Capacity) -> int:
