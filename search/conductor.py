@@ -1,0 +1,250 @@
+"""What to run next and what becomes of it: algorithm, scheduler and ledger, without Ray."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from search.algorithms import ALGORITHMS
+from search.events import OnEvent, StudyEvent, ignore_event
+from search.ledger import Ledger
+from search.retention import CheckpointKeeper
+from search.schedulers import SCHEDULERS
+from search.study_config import StudyConfig
+from search.trial_record import Decision, ReportRecord, TrialRecord, TrialState
+from spaces.trial_config import TrialConfig
+from trainables.trial_setup import CheckpointRecord, TrialSetup
+
+HOPELESS_FAILURES = 3
+"""Trials of a run that fail, with none that reported, before the study is given up."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Assignment:
+    """A trial for a process to take up."""
+
+    number: int
+    """The trial."""
+    config: TrialConfig
+    """What it is told."""
+    checkpoints: Path
+    """Folder for its checkpoints; of this try alone, so that a process of an earlier try that is
+    not quite dead can't write into it."""
+    resume_from: Path | None
+    """Checkpoint to go on from; None: from the beginning."""
+
+
+NextStep = Assignment | Literal["wait", "end"]
+"""wait: nothing to start, but a running trial may still fail and be tried again."""
+
+
+class Conductor:
+    """Runs a study's decisions. Each is in the ledger before it is returned.
+
+    Built over a ledger with trials in it, it replays them: ended trials count as they ended,
+    interrupted ones are the first to be asked for, from their last checkpoints.
+    """
+
+    def __init__(
+        self,
+        config: StudyConfig,
+        setup: TrialSetup,
+        ledger: Ledger,
+        folder: Path,
+        *,
+        higher_is_better: bool,
+        on_event: OnEvent = ignore_event,
+    ) -> None:
+        self._config = config
+        self._setup = setup
+        self._ledger = ledger
+        self._checkpoints = folder / "checkpoints"
+        self._sign = 1.0 if higher_is_better else -1.0
+        self._on_event = on_event
+        search = config.search
+        self._algorithm = ALGORITHMS[search.algorithm](config.space, search.seed, search.trials)
+        self._scheduler = SCHEDULERS[search.scheduler](search)
+        self._keeper = CheckpointKeeper(
+            ledger,
+            self._checkpoints,
+            metric=search.metric,
+            higher_is_better=higher_is_better,
+            budget_bytes=search.checkpoint_budget_gb * 1e9,
+            winners=config.winners,
+        )
+        self._live: set[int] = set()
+        self._waiting: list[int] = []
+        self._next_number = 0
+        self._exhausted = False
+        self._num_failed = 0
+        self._any_report = False
+        self._replay()
+
+    def _replay(self) -> None:
+        trials = self._ledger.trials()
+        for trial in trials:
+            self._algorithm.adopt(trial.number, dict(trial.params))
+        for report in self._ledger.reports():
+            score = self._score(report.metrics)
+            self._scheduler.report(report.number, report.epoch, score)
+            self._algorithm.tell_report(report.number, report.epoch, score)
+        for trial in trials:
+            self._settle(trial)
+        self._next_number = len(trials)
+        self._keeper.sweep()
+
+    def _settle(self, trial: TrialRecord) -> None:
+        """Take up a trial of an earlier run: ended, or to be continued."""
+        state: TrialState = trial.state
+        if state == "running":
+            if trial.reports and trial.reports[-1].decision == "stop":
+                state = "stopped"
+            elif trial.last_epoch >= self._config.search.epochs:
+                state = "completed"
+            else:
+                self._waiting.append(trial.number)
+                return
+            self._ledger.end_trial(trial.number, state)
+        self._tell_end(trial.number, state)
+
+    @property
+    def num_live(self) -> int:
+        """Trials that processes work on."""
+        return len(self._live)
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether several trials of this run failed and none reported: the study itself is ill."""
+        return self._num_failed >= HOPELESS_FAILURES and not self._any_report
+
+    def ask(self) -> NextStep:
+        """Return the next trial to take up: an interrupted or failed one, else a new one."""
+        if self.is_hopeless:
+            return "end"
+        if self._waiting:
+            return self._assign(self._waiting.pop(0))
+        if not self._exhausted and self._next_number < self._config.search.trials:
+            point = self._algorithm.ask(self._next_number)
+            if point is not None:
+                number = self._next_number
+                self._next_number += 1
+                search = self._config.search
+                trial = TrialConfig(**point, epochs=search.epochs, seed=search.seed)  # type: ignore[arg-type]
+                self._ledger.add_trial(number, point, trial, self._setup.config_hash(trial))
+                return self._assign(number)
+            self._exhausted = True
+        return "wait" if self._live else "end"
+
+    def _assign(self, number: int) -> Assignment:
+        starts = self._ledger.add_start(number)
+        trial = self._ledger.trial(number)
+        again = "" if starts == 1 else f".{starts}"
+        resumable = [kept for kept in trial.checkpoints if kept.resumable and kept.path.is_dir()]
+        self._live.add(number)
+        self._tell("started", number)
+        return Assignment(
+            number=number,
+            config=trial.config,
+            checkpoints=self._checkpoints / f"trial-{number:04d}{again}",
+            resume_from=resumable[-1].path if resumable else None,
+        )
+
+    def report(self, number: int, result: Mapping[str, Any]) -> Decision:
+        """Note what a trial reported after an epoch and decide whether it goes on.
+
+        Args:
+            number: The trial.
+            result: What ``trainables/trial.py`` reports: epoch, metrics, seconds, config_hash,
+                checkpoint and done.
+        """
+        if number not in self._live:
+            return "stop"
+        self._any_report = True
+        trial = self._ledger.trial(number)
+        epoch = int(result["epoch"])
+        if problem := self._find_problem(trial, epoch, result):
+            self._end_failed(number, problem)
+            return "stop"
+        checkpoint = result.get("checkpoint")
+        record = None if checkpoint is None else CheckpointRecord(**checkpoint)
+        is_new = epoch > trial.last_epoch
+        score = self._score(result["metrics"])
+        decision: Decision = self._scheduler.report(number, epoch, score) if is_new else "continue"
+        state: TrialState = "running"
+        if bool(result.get("done")) or epoch >= self._config.search.epochs:
+            state = "completed"
+        elif decision == "stop":
+            state = "stopped"
+        report = ReportRecord(
+            number=number,
+            epoch=epoch,
+            metrics=dict(result["metrics"]),
+            seconds=float(result["seconds"]),
+            decision=decision,
+        )
+        self._ledger.add_report(report, record, state)
+        if is_new:
+            self._algorithm.tell_report(number, epoch, score)
+        if state != "running":
+            self._live.discard(number)
+            self._tell_end(number, state)
+        self._keeper.tidy(number)
+        self._tell("reported", number)
+        if state in ("completed", "stopped"):
+            self._tell(state, number)
+        return "continue" if state == "running" else "stop"
+
+    def _find_problem(
+        self, trial: TrialRecord, epoch: int, result: Mapping[str, Any]
+    ) -> str | None:
+        """Return why a report can't be believed, if so."""
+        if result["config_hash"] != trial.config_hash:
+            return (
+                f"ran with another configuration than it was told (hash {result['config_hash']}, "
+                f"expected {trial.config_hash}); its results belong to no trial of this study"
+            )
+        metric, metrics = self._config.search.metric, result["metrics"]
+        if metric not in metrics:
+            return f"reported no {metric}; it reported {', '.join(metrics) or 'nothing'}"
+        if not math.isfinite(metrics[metric]):
+            return f"diverged: {metric} is {metrics[metric]} after epoch {epoch}"
+        if epoch > trial.last_epoch + 1:
+            return f"reported epoch {epoch} after epoch {trial.last_epoch}; the one between is lost"
+        return None
+
+    def fail(self, number: int, error: str) -> None:
+        """Note that a trial's process failed; the trial is tried again while it may be."""
+        if number not in self._live:
+            return
+        if self._ledger.trial(number).failures >= self._config.search.max_failures:
+            self._end_failed(number, error)
+            return
+        self._ledger.add_failure(number, error, final=False)
+        self._live.discard(number)
+        self._waiting.append(number)
+        self._tell("retried", number, error)
+
+    def _end_failed(self, number: int, error: str) -> None:
+        self._ledger.add_failure(number, error, final=True)
+        self._live.discard(number)
+        self._num_failed += 1
+        self._tell_end(number, "failed")
+        self._keeper.tidy(number)
+        self._tell("failed", number, error)
+
+    def _score(self, metrics: Mapping[str, float]) -> float:
+        return self._sign * metrics[self._config.search.metric]
+
+    def _tell_end(self, number: int, state: TrialState) -> None:
+        scores = [self._score(report.metrics) for report in self._ledger.trial(number).reports]
+        # The best, because that is the epoch whose checkpoint is kept.
+        self._algorithm.tell(number, state, max(scores, default=None))
+
+    def _tell(
+        self,
+        kind: Literal["started", "reported", "completed", "stopped", "retried", "failed"],
+        number: int,
+        message: str = "",
+    ) -> None:
+        self._on_event(StudyEvent(kind=kind, trial=self._ledger.trial(number), message=message))

@@ -1,0 +1,30 @@
+"""What happens in a study, for whoever shows it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from search.trial_record import TrialRecord
+
+EventKind = Literal["started", "reported", "completed", "stopped", "retried", "failed", "note"]
+"""What happened: to a trial, or (note) to the study as a whole."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StudyEvent:
+    """One thing that happened in a study; the ledger holds it already."""
+
+    kind: EventKind
+    """What happened."""
+    trial: TrialRecord | None = None
+    """The trial as it is now; None for a note."""
+    message: str = ""
+    """Why a trial failed, or what the study does."""
+
+
+OnEvent = Callable[[StudyEvent], None]
+"""Called for each event, in the study's own thread; it should return soon."""
+
+
+def ignore_event(event: StudyEvent) -> None:
+    """Do nothing."""
