@@ -18,6 +18,7 @@ sofa), so that whether they match can't be read off single words.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -35,6 +36,8 @@ EVENING = 0.15
 WEEKEND = 0.1
 CANDIDATE_SHARES = (0.5, 0.25, 0.25)
 """Of a query's candidates: of its category, of its department, of any department."""
+MAX_REPEATS = 1_000
+"""Draws without a new text after which the grammar counts as exhausted."""
 FIRST_DAY = "2026-01-05"
 """A Monday."""
 
@@ -101,8 +104,8 @@ def simulate(config: SimulationConfig) -> Simulation:
         ValueError: if the grammar can't form so many distinct titles or queries.
     """
     rng = np.random.default_rng(config.seed)
-    products = _make_products(config.num_products, rng)
-    queries = _make_queries(config.num_queries, rng)
+    products = _distinct("title", config.num_products, _draw_product, rng)
+    queries = _distinct("query", config.num_queries, _draw_query, rng)
     candidates = _choose_candidates(queries, products, config.products_per_query, rng)
     shown = _search(queries, candidates, config, rng)
     probability = _click_probability(shown, queries, products)
@@ -113,14 +116,25 @@ def simulate(config: SimulationConfig) -> Simulation:
     return Simulation(log=log, truth=truth, model=_describe(config))
 
 
-def _make_products(count: int, rng: np.random.Generator) -> pd.DataFrame:
+def _distinct(
+    name: str,
+    count: int,
+    draw: Callable[[np.random.Generator], dict[str, Any]],
+    rng: np.random.Generator,
+) -> pd.DataFrame:
+    """Draw rows until so many differ in the named column."""
     rows: dict[str, dict[str, Any]] = {}
-    for _ in range(count * 50):
-        if len(rows) == count:
-            return pd.DataFrame(rows.values())
-        product = _draw_product(rng)
-        rows.setdefault(product["title"], product)
-    raise ValueError(f"the grammar can't form {count} distinct titles; lower num_products")
+    repeats = 0
+    while len(rows) < count:
+        row = draw(rng)
+        repeats = repeats + 1 if row[name] in rows else 0
+        rows.setdefault(row[name], row)
+        if repeats > MAX_REPEATS:
+            raise ValueError(
+                f"the grammar can't form {count} distinct texts for {name}, only about "
+                f"{len(rows)}; ask for fewer"
+            )
+    return pd.DataFrame(rows.values())
 
 
 def _pick(options: Any, rng: np.random.Generator) -> Any:  # noqa: ANN401 - any sequence of anything
@@ -157,16 +171,6 @@ def _draw_product(rng: np.random.Generator) -> dict[str, Any]:
         # Uniform on [0, 1] has mean 1/2 and standard deviation sqrt(1/12).
         "price_score": (position - 0.5) * np.sqrt(12),
     }
-
-
-def _make_queries(count: int, rng: np.random.Generator) -> pd.DataFrame:
-    rows: dict[str, dict[str, Any]] = {}
-    for _ in range(count * 50):
-        if len(rows) == count:
-            return pd.DataFrame(rows.values())
-        query = _draw_query(rng)
-        rows.setdefault(query["query"], query)
-    raise ValueError(f"the grammar can't form {count} distinct queries; lower num_queries")
 
 
 def _draw_query(rng: np.random.Generator) -> dict[str, Any]:
@@ -283,7 +287,7 @@ def _one_row_an_impression(
         {
             "timestamp": timestamp,
             "hour": timestamp.dt.hour,
-            "weekday": timestamp.dt.weekday,
+            "weekday": timestamp.dt.day_of_week,
             "user": shown["user"],
             "segment": np.array(list(market.SEGMENTS))[shown["segment"]],
             "query": queries["query"].to_numpy()[shown["query"]],

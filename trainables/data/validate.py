@@ -172,8 +172,10 @@ def _numbers(problems: Problems, name: str) -> np.ndarray:
         series = stripped.replace({"True": "1", "False": "0", "true": "1", "false": "0"})
     numbers = pd.to_numeric(series, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     problems.add_rows(name, missing, "is missing: drop the row or fill in a number")
-    problems.add_rows(name, ~missing & ~np.isfinite(numbers), "is not a finite number")
-    return numbers
+    finite = np.isfinite(numbers)
+    problems.add_rows(name, ~missing & ~finite, "is not a finite number")
+    # NaN compares false with everything, so that one wrong value isn't reported several times.
+    return np.where(finite, numbers, np.nan)
 
 
 def _check_group(problems: Problems, name: str) -> pd.Series:

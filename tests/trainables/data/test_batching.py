@@ -1,0 +1,50 @@
+"""Batches cover every row once, waste little padding, and differ from epoch to epoch."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainables.data.batching import like_length_batches
+
+
+@given(
+    lengths=st.lists(st.integers(1, 60), max_size=300),
+    batch_size=st.integers(1, 40),
+    seed=st.integers(0, 5),
+)
+def test_every_row_is_in_exactly_one_batch(lengths: list[int], batch_size: int, seed: int) -> None:
+    batches = like_length_batches(np.array(lengths), batch_size, np.random.default_rng(seed))
+
+    assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
+    assert len(batches) == -(-len(lengths) // batch_size)
+    assert all(0 < len(batch) <= batch_size for batch in batches)
+
+
+def test_batches_of_ten_thousand_rows_are_less_than_three_percent_padding() -> None:
+    lengths = np.random.default_rng(0).poisson(20, 10_000) + 3
+
+    batches = like_length_batches(lengths, 32, np.random.default_rng(0))
+
+    padded = sum(len(batch) * lengths[batch].max() for batch in batches)
+    assert padded < 1.03 * lengths.sum()
+
+
+def test_order_and_members_follow_the_generator() -> None:
+    lengths = np.random.default_rng(0).poisson(20, 1_000)
+    first, again, other = (
+        like_length_batches(lengths, 32, np.random.default_rng(seed)) for seed in (0, 0, 1)
+    )
+
+    assert [batch.tolist() for batch in first] == [batch.tolist() for batch in again]
+    members = {frozenset(batch.tolist()) for batch in first}
+    # The very longest rows may meet again.
+    assert sum(frozenset(batch.tolist()) in members for batch in other) <= 1
+    # Not from short to long: a model would forget the short ones.
+    means = [lengths[batch].mean() for batch in first]
+    assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.5
+
+
+def test_batch_size_below_one_is_refused() -> None:
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        like_length_batches(np.ones(3), 0, np.random.default_rng(0))

@@ -1,0 +1,47 @@
+"""A data section that can't work is refused with what to write instead."""
+
+from typing import Any
+
+import pytest
+
+from trainables.data.config import Columns, DataConfig, SplitConfig
+
+TITLE = Columns(text=("title",), label="label")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"text": (), "label": "y"}, "must list at least one column"),
+        ({"text": "title", "label": "y"}, r"write text: \[title\]"),
+        ({"text": ("title",)}, "needs label"),
+        ({"text": ("title",), "clicks": "c"}, "both clicks and impressions"),
+        ({"text": ("title",), "label": "y", "clicks": "c"}, "has label and counts"),
+    ],
+)
+def test_columns_without_one_outcome_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Columns(**settings)
+
+
+@pytest.mark.parametrize("fractions", [(0.5, 0.5), (0.8, 0.2, 0.0), (0.5, 0.2, 0.2)])
+def test_fractions_that_are_no_division_are_refused(fractions: Any) -> None:  # noqa: ANN401
+    with pytest.raises(ValueError, match=r"data\.split\.fractions must"):
+        SplitConfig(fractions=fractions)
+
+
+@pytest.mark.parametrize(("by", "column"), [("group", "group"), ("time", "timestamp")])
+def test_a_split_needs_its_column(by: Any, column: str) -> None:  # noqa: ANN401
+    with pytest.raises(ValueError, match=f"names no {column} column"):
+        DataConfig(path="log.csv", columns=TITLE, split=SplitConfig(by=by))
+
+
+def test_an_empty_path_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"data\.path is empty"):
+        DataConfig(path="", columns=TITLE)
+
+
+def test_each_named_column_is_read_once() -> None:
+    columns = Columns(text=("query", "title"), label="label", group="query")
+
+    assert columns.named() == ("query", "title", "label")

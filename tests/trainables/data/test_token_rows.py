@@ -1,0 +1,115 @@
+"""Flat token arrays hold what the tokenizer returned, and batches are cut from them exactly."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+from trainables.data.token_rows import TokenRows, concatenate, segments, tokenize
+from trainables.encoder import EncoderConfig, find_encoder, load_tokenizer
+
+TITLES = [
+    "Red sofa",
+    "",
+    "沙发 😀 çay",
+    "a much longer title, with 12 words and some punctuation !!",
+]
+QUERIES = ["couch", "tv", "红色", "x"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return load_tokenizer(find_encoder(EncoderConfig()), max_tokens=16)
+
+
+def rows_of(lengths: list[int], seconds: list[int] | None = None) -> TokenRows:
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return TokenRows(
+        ids=np.arange(1, offsets[-1] + 1, dtype=np.int32),
+        offsets=offsets,
+        second_starts=np.array(seconds or lengths, dtype=np.int32),
+    )
+
+
+@pytest.mark.parametrize("columns", [[TITLES], [QUERIES, TITLES], [QUERIES, TITLES, QUERIES]])
+def test_batch_equals_the_tokenizers_own_padding(
+    tokenizer: Tokenizer, columns: list[list[str]]
+) -> None:
+    rows = tokenize(columns, tokenizer)
+    tokenizer.enable_padding()
+    expected = tokenizer.encode_batch(segments(columns))
+    tokenizer.no_padding()
+
+    batch = rows.batch(np.arange(4))
+
+    assert batch["input_ids"].tolist() == [row.ids for row in expected]
+    assert batch["attention_mask"].tolist() == [row.attention_mask for row in expected]
+    assert batch["token_type_ids"].tolist() == [row.type_ids for row in expected]
+    assert all(array.dtype == np.int64 for array in batch.values())
+
+
+def test_long_texts_are_cut_at_the_tokenizers_limit(tokenizer: Tokenizer) -> None:
+    rows = tokenize([["word " * 50]], tokenizer)
+
+    assert rows.lengths.tolist() == [16]
+
+
+def test_third_and_later_columns_join_segment_b() -> None:
+    assert segments([["q"], ["title"], ["brand"]]) == [("q", "title brand")]
+
+
+lengths_and_picks = st.lists(st.integers(1, 9), min_size=1, max_size=20).flatmap(
+    lambda lengths: st.tuples(
+        st.just(lengths),
+        st.lists(st.integers(0, len(lengths) - 1), min_size=1, max_size=30),
+    )
+)
+
+
+@given(lengths_and_picks)
+def test_batch_holds_each_row_followed_by_padding(case: tuple[list[int], list[int]]) -> None:
+    lengths, picks = case
+    rows = rows_of(lengths)
+
+    batch = rows.batch(np.array(picks))
+
+    assert batch["input_ids"].shape == (len(picks), max(lengths[pick] for pick in picks))
+    for line, pick in enumerate(picks):
+        row = rows.ids[rows.offsets[pick] : rows.offsets[pick + 1]].tolist()
+        padding = batch["input_ids"].shape[1] - len(row)
+        assert batch["input_ids"][line].tolist() == row + [0] * padding
+        assert batch["attention_mask"][line].tolist() == [1] * len(row) + [0] * padding
+
+
+@given(lengths_and_picks)
+def test_taken_rows_batch_like_the_originals(case: tuple[list[int], list[int]]) -> None:
+    lengths, picks = case
+    rows = rows_of(lengths, [1] * len(lengths))
+
+    taken = rows.take(np.array(picks)).batch(np.arange(len(picks)))
+
+    for name, array in rows.batch(np.array(picks)).items():
+        assert taken[name].tolist() == array.tolist()
+
+
+def test_concatenated_parts_keep_their_rows() -> None:
+    first, second = rows_of([2, 3], [1, 3]), rows_of([1, 4], [1, 2])
+
+    both = concatenate([first, second])
+
+    assert both.lengths.tolist() == [2, 3, 1, 4]
+    assert both.batch(np.array([3]))["input_ids"].tolist() == [[2, 3, 4, 5]]
+    assert both.batch(np.array([3]))["token_type_ids"].tolist() == [[0, 0, 1, 1]]
+
+
+def test_a_slice_of_offsets_can_be_concatenated() -> None:
+    whole = rows_of([2, 3, 1])
+    tail = TokenRows(
+        ids=whole.ids, offsets=whole.offsets[1:], second_starts=whole.second_starts[1:]
+    )
+
+    both = concatenate([tail, tail])
+
+    assert both.lengths.tolist() == [3, 1, 3, 1]
+    assert both.batch(np.array([2]))["input_ids"].tolist() == [[3, 4, 5]]

@@ -1,0 +1,83 @@
+"""What is in a table: counts, click rates, split sizes and token lengths."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from trainables.data.config import SPLIT_NAMES, SplitName
+from trainables.data.table import ClickTable
+from trainables.data.token_rows import tokenize
+from trainables.encoder import EncoderConfig, find_encoder, load_tokenizer
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PartDescription:
+    """The whole table, or one part of its split."""
+
+    name: SplitName | None
+    """The part's name; None for the whole table."""
+    num_rows: int
+    """Rows, identical ones merged."""
+    num_groups: int
+    """Distinct groups; rows, where no column names a group."""
+    clicks: float
+    """Clicks, times weight."""
+    impressions: float
+    """Impressions, times weight."""
+
+    @property
+    def click_rate(self) -> float:
+        """Clicks per impression."""
+        return self.clicks / self.impressions
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TableDescription:
+    """A checked table in numbers."""
+
+    fingerprint: str
+    """The table's fingerprint."""
+    num_source_rows: int
+    """Rows before merging."""
+    whole: PartDescription
+    """All rows together."""
+    parts: tuple[PartDescription, ...]
+    """Training, validation and test."""
+    token_percentiles: dict[int, int]
+    """Percentile to number of tokens of a row, special tokens included, nothing cut off."""
+    truncated_share: float
+    """Share of the rows that lose their end at the encoder's ``max_tokens``."""
+
+
+def describe(table: ClickTable, encoder: EncoderConfig) -> TableDescription:
+    """Count what is in a table.
+
+    Raises:
+        ValueError: if the encoder, whose tokenizer counts tokens, can't be found.
+    """
+    tokenizer = load_tokenizer(find_encoder(encoder), max_tokens=encoder.max_tokens)
+    tokenizer.no_truncation()
+    lengths = tokenize(table.texts, tokenizer).lengths
+    percentiles = (0, 50, 95, 99, 100)
+    values = np.percentile(lengths, percentiles, method="higher")
+    return TableDescription(
+        fingerprint=table.fingerprint,
+        num_source_rows=table.num_source_rows,
+        whole=_part(table, None),
+        parts=tuple(_part(table, name) for name in SPLIT_NAMES),
+        token_percentiles={
+            percentile: int(value) for percentile, value in zip(percentiles, values, strict=True)
+        },
+        truncated_share=float(np.mean(lengths > encoder.max_tokens)),
+    )
+
+
+def _part(table: ClickTable, name: SplitName | None) -> PartDescription:
+    inside = np.full(len(table), True) if name is None else table.split == SPLIT_NAMES.index(name)
+    return PartDescription(
+        name=name,
+        num_rows=int(inside.sum()),
+        num_groups=len(np.unique(table.groups[inside])),
+        clicks=float(table.clicks[inside].sum(dtype=np.float64)),
+        impressions=float(table.impressions[inside].sum(dtype=np.float64)),
+    )
