@@ -63,7 +63,10 @@ def read_table(path: str, columns: Sequence[str]) -> SourceTable:
         ValueError: if there is nothing at the path, nothing that can be read, or a column is
             missing.
     """
-    filesystem, files = _find_files(path)
+    try:
+        filesystem, files = _find_files(path)
+    except OSError as error:
+        raise ValueError(f"can't open {path}: {error}") from error
     frames = [_read_file(filesystem, file, columns) for file in files]
     sizes = [len(frame) for frame in frames]
     return SourceTable(

@@ -18,7 +18,6 @@ sofa), so that whether they match can't be read off single words.
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +26,7 @@ import numpy as np
 import pandas as pd
 
 from trainables.data import marketplace as market
+from trainables.data.catalogue import choose_candidates, draw_products, draw_queries
 
 INTERCEPT = -3.6
 RELATION = {"same category": 2.4, "same department": 0.6, "unrelated": 0.0}
@@ -34,10 +34,6 @@ COLOUR = 0.5
 ATTRIBUTE = 0.4
 EVENING = 0.15
 WEEKEND = 0.1
-CANDIDATE_SHARES = (0.5, 0.25, 0.25)
-"""Of a query's candidates: of its category, of its department, of any department."""
-MAX_REPEATS = 1_000
-"""Draws without a new text after which the grammar counts as exhausted."""
 FIRST_DAY = "2026-01-05"
 """A Monday."""
 
@@ -104,9 +100,9 @@ def simulate(config: SimulationConfig) -> Simulation:
         ValueError: if the grammar can't form so many distinct titles or queries.
     """
     rng = np.random.default_rng(config.seed)
-    products = _distinct("title", config.num_products, _draw_product, rng)
-    queries = _distinct("query", config.num_queries, _draw_query, rng)
-    candidates = _choose_candidates(queries, products, config.products_per_query, rng)
+    products = draw_products(config.num_products, rng)
+    queries = draw_queries(config.num_queries, rng)
+    candidates = choose_candidates(queries, products, config.products_per_query, rng)
     shown = _search(queries, candidates, config, rng)
     probability = _click_probability(shown, queries, products)
     shown["label"] = (rng.random(len(shown)) < probability).astype(np.int64)
@@ -114,97 +110,6 @@ def simulate(config: SimulationConfig) -> Simulation:
     log, true_probability = build(shown, probability, queries, products)
     truth = pd.DataFrame({"row": np.arange(len(log)), "probability": true_probability})
     return Simulation(log=log, truth=truth, model=_describe(config))
-
-
-def _distinct(
-    name: str,
-    count: int,
-    draw: Callable[[np.random.Generator], dict[str, Any]],
-    rng: np.random.Generator,
-) -> pd.DataFrame:
-    """Draw rows until so many differ in the named column."""
-    rows: dict[str, dict[str, Any]] = {}
-    repeats = 0
-    while len(rows) < count:
-        row = draw(rng)
-        repeats = repeats + 1 if row[name] in rows else 0
-        rows.setdefault(row[name], row)
-        if repeats > MAX_REPEATS:
-            raise ValueError(
-                f"the grammar can't form {count} distinct texts for {name}, only about "
-                f"{len(rows)}; ask for fewer"
-            )
-    return pd.DataFrame(rows.values())
-
-
-def _pick(options: Any, rng: np.random.Generator) -> Any:  # noqa: ANN401 - any sequence of anything
-    return options[int(rng.integers(len(options)))]
-
-
-def _draw_product(rng: np.random.Generator) -> dict[str, Any]:
-    number = int(rng.integers(len(market.CATEGORIES)))
-    category = market.CATEGORIES[number]
-    brand = _pick(list(market.BRANDS), rng)
-    promise = _pick(list(market.APPEALS), rng)
-    attribute = _pick(list(market.ATTRIBUTES), rng)
-    colour = _pick(list(market.COLOURS), rng)
-    shade = _pick(market.COLOURS[colour], rng)
-    words = [brand, promise, attribute, shade, category.noun]
-    if rng.random() < 0.3:
-        words = [brand, shade, category.noun, attribute, promise]
-    if category.department in market.SIZES:
-        words.append(_pick(market.SIZES[category.department], rng))
-    low, high = np.log(category.price)
-    position = rng.random()
-    return {
-        "title": " ".join(
-            word if word[0].isdigit() else word[0].upper() + word[1:] for word in words
-        ),
-        "department": category.department,
-        "category": category.noun,
-        "brand": brand,
-        "price": round(float(np.exp(low + position * (high - low))), 2),
-        "category_number": number,
-        "attribute": attribute,
-        "colour": colour,
-        "appeal": market.BRANDS[brand] + market.APPEALS[promise],
-        # Uniform on [0, 1] has mean 1/2 and standard deviation sqrt(1/12).
-        "price_score": (position - 0.5) * np.sqrt(12),
-    }
-
-
-def _draw_query(rng: np.random.Generator) -> dict[str, Any]:
-    number = int(rng.integers(len(market.CATEGORIES)))
-    category = market.CATEGORIES[number]
-    noun = category.noun if rng.random() < 0.2 else _pick(category.searched_as, rng)
-    colour = _pick(list(market.COLOURS), rng) if rng.random() < 0.6 else ""
-    attribute = _pick(list(market.ATTRIBUTES), rng) if rng.random() < 0.5 else ""
-    asked = _pick(market.ATTRIBUTES[attribute], rng) if attribute else ""
-    return {
-        "query": " ".join(word for word in (asked, colour, noun) if word),
-        "query_department": category.department,
-        "query_category": number,
-        "asked_colour": colour,
-        "asked_attribute": attribute,
-    }
-
-
-def _choose_candidates(
-    queries: pd.DataFrame, products: pd.DataFrame, count: int, rng: np.random.Generator
-) -> np.ndarray:
-    """Product numbers that each query may show, int64 (queries, count), without repetition."""
-    category = products["category_number"].to_numpy()
-    department = products["department"].to_numpy()
-    chosen = np.empty((len(queries), count), dtype=np.int64)
-    for row, (wanted, where) in enumerate(
-        zip(queries["query_category"], queries["query_department"], strict=True)
-    ):
-        kinds = np.where(category == wanted, 0, np.where(department == where, 1, 2))
-        sizes = np.bincount(kinds, minlength=3)
-        # Efraimidis and Spirakis: the largest log(u) / w are a weighted sample without repetition.
-        weights = (np.array(CANDIDATE_SHARES) / np.maximum(sizes, 1))[kinds]
-        chosen[row] = np.argsort(-np.log(rng.random(len(kinds))) / weights, kind="stable")[:count]
-    return chosen
 
 
 def _search(

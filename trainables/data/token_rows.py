@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 PADDING_ID = 0
 """What fills a batch's short rows; the attention mask hides it, so its meaning doesn't matter."""
 
+BLOCK_ROWS = 20_000
+"""Texts that are tokenized at a time: the tokenizer's own objects take kilobytes each."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenRows:
@@ -77,7 +80,7 @@ def concatenate(parts: Sequence[TokenRows]) -> TokenRows:
     )
 
 
-def segments(texts: Sequence[Sequence[str]]) -> list[str] | list[tuple[str, str]]:
+def segments(texts: Sequence[Sequence[str]]) -> Sequence[str | tuple[str, str]]:
     """Join each row's texts into what BERT reads: one segment, or two.
 
     Args:
@@ -103,15 +106,27 @@ def tokenize(texts: Sequence[Sequence[str]], tokenizer: "Tokenizer") -> TokenRow
         texts: One list of n strings for each text column.
         tokenizer: Set to truncate, not to pad: see :func:`trainables.encoder.load_tokenizer`.
     """
-    encodings = tokenizer.encode_batch_fast(segments(texts))
+    # A log of single impressions repeats its texts many times over.
+    numbers: dict[str | tuple[str, str], int] = {}
+    codes = np.array([numbers.setdefault(row, len(numbers)) for row in segments(texts)], np.int64)
+    distinct = list(numbers)
+    parts = [
+        _tokenize_distinct(distinct[start : start + BLOCK_ROWS], tokenizer)
+        for start in range(0, max(len(distinct), 1), BLOCK_ROWS)
+    ]
+    tokens = concatenate(parts)
+    return tokens if len(distinct) == len(codes) else tokens.take(codes)
+
+
+def _tokenize_distinct(rows: Sequence[str | tuple[str, str]], tokenizer: "Tokenizer") -> TokenRows:
+    encodings = tokenizer.encode_batch_fast(rows)
     num_rows = len(encodings)
     lengths = np.fromiter((len(encoding) for encoding in encodings), np.int64, num_rows)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     ids = np.empty(offsets[-1], dtype=np.int32)
-    for encoding, start, end in zip(encodings, offsets[:-1], offsets[1:], strict=True):
-        ids[start:end] = encoding.ids
-    second_starts = lengths.astype(np.int32)
-    if len(texts) > 1:
-        in_second = (sum(encoding.type_ids) for encoding in encodings)
-        second_starts -= np.fromiter(in_second, np.int32, num_rows)
-    return TokenRows(ids=ids, offsets=offsets, second_starts=second_starts)
+    in_second = np.zeros(num_rows, dtype=np.int32)
+    for row, encoding in enumerate(encodings):
+        ids[offsets[row] : offsets[row + 1]] = encoding.ids
+        if isinstance(rows[row], tuple):
+            in_second[row] = sum(encoding.type_ids)
+    return TokenRows(ids=ids, offsets=offsets, second_starts=(lengths - in_second).astype(np.int32))

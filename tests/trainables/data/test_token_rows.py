@@ -55,6 +55,22 @@ def test_long_texts_are_cut_at_the_tokenizers_limit(tokenizer: Tokenizer) -> Non
     assert rows.lengths.tolist() == [16]
 
 
+def test_repeated_texts_and_blocks_change_nothing(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repeated = [TITLES[number] for number in (0, 3, 0, 1, 2, 3)]
+    monkeypatch.setattr("trainables.data.token_rows.BLOCK_ROWS", 3)
+
+    rows = tokenize([repeated], tokenizer)
+
+    for number, encoding in enumerate(tokenizer.encode_batch(repeated)):
+        assert rows.batch(np.array([number]))["input_ids"][0].tolist() == encoding.ids
+
+
+def test_no_texts_give_no_rows(tokenizer: Tokenizer) -> None:
+    assert len(tokenize([[]], tokenizer)) == 0
+
+
 def test_third_and_later_columns_join_segment_b() -> None:
     assert segments([["q"], ["title"], ["brand"]]) == [("q", "title brand")]
 
