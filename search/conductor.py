@@ -114,6 +114,12 @@ class Conductor:
         return len(self._live)
 
     @property
+    def is_finished(self) -> bool:
+        """Whether every trial has ended and none is left to try."""
+        tried_all = self._exhausted or self._next_number >= self._config.search.trials
+        return tried_all and not self._live and not self._waiting
+
+    @property
     def is_hopeless(self) -> bool:
         """Whether several trials of this run failed and none reported: the study itself is ill."""
         return self._num_failed >= HOPELESS_FAILURES and not self._any_report

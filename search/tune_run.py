@@ -1,0 +1,231 @@
+"""A conductor's trials on Ray Tune, which starts, reuses and stops their processes."""
+
+import contextlib
+import dataclasses
+import logging
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from cluster.resources import TrialResources
+from search.conductor import Conductor
+from trainables.trial_setup import TrialSetup
+
+LONGEST_ERROR = 4_000
+"""Characters of a trial's error that are kept: its end, where the exception stands."""
+
+TUNE_SETTINGS = {
+    # Tune's own tables, logs and snapshots would repeat what the ledger holds.
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_WARN_THRESHOLD_S": "60",
+    # A trial that waits for its first process is no reason to warn about a small cluster.
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "600",
+    # The metric is checked by the conductor, which can say what is wrong.
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    # Relative paths in a study mean the folder where it was started, in every process.
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+}
+
+_TERMINAL_COLORS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def trial_placement(resources: TrialResources) -> tune.PlacementGroupFactory:
+    """Return what Tune reserves for a trial's own process.
+
+    With several workers Ray Train reserves theirs; the process that drives them takes its share
+    from the head node's own resource, because with CPUs of its own two drivers could keep each
+    other's workers waiting for ever.
+    """
+    if resources.workers > 1:
+        return tune.PlacementGroupFactory([{"node:__internal_head__": 0.001}])
+    bundle: dict[str, float] = {"CPU": resources.cpus_per_worker}
+    if resources.gpus_per_worker:
+        bundle["GPU"] = resources.gpus_per_worker
+    return tune.PlacementGroupFactory([bundle])
+
+
+class _ConductedSearch(Searcher):  # type: ignore[misc]
+    """Asks the conductor which trial comes next."""
+
+    def __init__(self, conductor: Conductor, setup: TrialSetup) -> None:
+        super().__init__()
+        self._conductor = conductor
+        self._setup = setup
+        self.error: Exception | None = None
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if self.error is not None:
+            return str(Searcher.FINISHED)
+        step = self._conductor.ask()
+        if step == "wait":
+            return None
+        if step == "end":
+            return str(Searcher.FINISHED)
+        return {
+            "number": step.number,
+            "trial": dataclasses.asdict(step.config),
+            "setup": self._setup,
+            "checkpoints": str(step.checkpoints),
+            "resume_from": None if step.resume_from is None else str(step.resume_from),
+        }
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Do nothing: the scheduler's side told the conductor."""
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Save nothing: the ledger is what a resume reads."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune writes its searcher into a pickle that nobody reads; a ledger can't be pickled.
+        return {}
+
+
+class _ConductedSchedule(FIFOScheduler):  # type: ignore[misc]
+    """Tells the conductor what trials report and how they end."""
+
+    def __init__(self, conductor: Conductor, search: _ConductedSearch) -> None:
+        super().__init__()
+        self._conductor = conductor
+        self._search = search
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:  # noqa: ANN401 - Ray's
+        with self._kept_errors():
+            if self._conductor.report(trial.config["number"], _nested(result)) == "continue":
+                return str(TrialScheduler.CONTINUE)
+        return str(TrialScheduler.STOP)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:  # noqa: ANN401 - Ray's
+        # Tune ends a trial whose result says done without asking for a decision. One that was
+        # stopped arrives here too, and the conductor knows that it has ended.
+        with self._kept_errors():
+            self._conductor.report(trial.config["number"], _nested(result))
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:  # noqa: ANN401 - Ray's
+        with self._kept_errors():
+            self._conductor.fail(trial.config["number"], _error_text(trial))
+
+    @contextlib.contextmanager
+    def _kept_errors(self) -> Iterator[None]:
+        """Keep an error of ours, such as a full disk, that Tune would take for the trial's."""
+        if self._search.error is not None:
+            return
+        try:
+            yield
+        except Exception as error:
+            self._search.error = error
+            raise
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+def _nested(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Undo Tune's flattening of a result: ``metrics/roc_auc`` to ``metrics: {roc_auc: ...}``."""
+    nested: dict[str, Any] = {"metrics": {}}
+    for key, value in result.items():
+        section, slash, name = key.partition("/")
+        if not slash:
+            nested[key] = value
+        elif section in ("metrics", "checkpoint"):
+            nested.setdefault(section, {})[name] = value
+    return nested
+
+
+def _error_text(trial: Trial) -> str:
+    path = trial.error_file
+    if path is None or not Path(path).is_file():
+        return "its process died"
+    text = _TERMINAL_COLORS.sub("", Path(path).read_text(encoding="utf-8", errors="replace"))
+    _heading, _, reason = text.partition("\n")
+    return (reason.strip() or text.strip())[-LONGEST_ERROR:]
+
+
+@contextlib.contextmanager
+def _quiet_tune() -> Iterator[None]:
+    """Apply Tune's settings, and keep its lines out of the study's."""
+    before = {name: os.environ.get(name) for name in TUNE_SETTINGS}
+    os.environ.update(TUNE_SETTINGS)
+    logger = logging.getLogger("ray.tune")
+    level = logger.level
+    # Tune logs each failed trial as an error; the conductor tells it once, with its reason.
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def run_trials(
+    conductor: Conductor,
+    setup: TrialSetup,
+    trainable: type[tune.Trainable],
+    folder: Path,
+    *,
+    num_concurrent: int,
+) -> None:
+    """Run a conductor's trials to the end of the search, or until Ctrl-C.
+
+    After Ctrl-C the conductor still has trials to run; its ledger can be resumed. Ray must be
+    connected.
+
+    Args:
+        conductor: Decides everything.
+        setup: What all trials share.
+        trainable: Trains one; keeps the contract of :class:`trainables.trial.OneWorkerTrial`.
+        folder: Of the study; Tune's own files go into ``tune`` below it.
+        num_concurrent: Trials at a time.
+    """
+    # Never restored from: what a former run left there would only grow.
+    shutil.rmtree(folder / "tune", ignore_errors=True)
+    search = _ConductedSearch(conductor, setup)
+    with _quiet_tune():
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, trial_placement(setup.resources)),
+            tune_config=tune.TuneConfig(
+                search_alg=search,
+                scheduler=_ConductedSchedule(conductor, search),
+                num_samples=-1,
+                max_concurrent_trials=num_concurrent,
+                reuse_actors=True,
+                trial_name_creator=_trial_name,
+                trial_dirname_creator=_trial_name,
+            ),
+            run_config=tune.RunConfig(
+                name="tune",
+                storage_path=str(folder.absolute()),
+                failure_config=tune.FailureConfig(max_failures=0),
+                checkpoint_config=tune.CheckpointConfig(
+                    checkpoint_frequency=0, checkpoint_at_end=False
+                ),
+                verbose=0,
+            ),
+        )
+        try:
+            tuner.fit()
+        except Exception:
+            if search.error is None:
+                raise
+    if search.error is not None:
+        raise search.error
+
+
+def _trial_name(trial: Trial) -> str:
+    return f"trial-{trial.config['number']:04d}-{trial.trial_id}"
