@@ -49,7 +49,7 @@ class AugmentationBank:
         The same configuration, data and epoch give the same tokens, on every worker.
 
         Args:
-            epoch: Number of the epoch, from 0.
+            epoch: Number of the epoch.
         """
         trial = self._trial
         if trial.augmentation == "none":

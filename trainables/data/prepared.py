@@ -174,6 +174,11 @@ def prepare(table: ClickTable, encoder: EncoderConfig, root: Path) -> PreparedDa
         if not folder.exists():
             raise
     finally:
+        # Also what a killed process left. Whoever is still writing there fails, finds this folder
+        # and uses it.
+        if folder.exists():
+            for left in root.glob(f".{fingerprint}-*"):
+                shutil.rmtree(left, ignore_errors=True)
         shutil.rmtree(unfinished, ignore_errors=True)
     return PreparedData.open(folder)
 

@@ -9,6 +9,11 @@ import pandas as pd
 from trainables.data.config import Columns
 from trainables.data.read import SourceTable
 
+MIN_ROWS = 20
+"""Fewest rows of a table."""
+MIN_PART_ROWS = 2
+"""Fewest rows of a split's part."""
+PARTS = ("training", "validation", "test")
 MAX_PROBLEMS = 10
 """Problems that one error lists."""
 MAX_EXAMPLES = 3
@@ -242,13 +247,6 @@ def check_size(
     if problems.lines:
         problems.lines.append("add rows, or change data.split (its by, fractions or seed)")
     problems.raise_any()
-
-
-MIN_ROWS = 20
-"""Fewest rows of a table."""
-MIN_PART_ROWS = 2
-"""Fewest rows of a split's part."""
-PARTS = ("training", "validation", "test")
 
 
 def _part_problems(

@@ -14,7 +14,7 @@ from trainables.data.token_rows import TokenRows
 from trainables.encoder import EncoderConfig, find_encoder, load_tokenizer
 
 ENCODER = EncoderConfig(max_tokens=32)
-NUM_ROWS = 10_000
+NUM_ROWS = 2_000
 WORDS = ["jacket", "shoes", "phone", "kids", "video", "couch", "laptop", "camera", "gift", "house"]
 
 
@@ -71,7 +71,7 @@ def test_about_half_of_the_rows_are_varied_and_each_stays_in_its_place(
     assert len(tokens) == NUM_ROWS
     assert 1 - same_rows(tokens, original).mean() == pytest.approx(VARIED_SHARE, abs=0.02)
     # The number at the end of each title is protected, so it tells which row this is.
-    for row in (0, 1, 2, 4_321, NUM_ROWS - 1):
+    for row in (0, 1, 2, 1_234, NUM_ROWS - 1):
         text = tokenizer.decode(tokens.ids[tokens.offsets[row] : tokens.offsets[row + 1]].tolist())
         assert text.split()[-1] == str(row)
 
@@ -92,7 +92,7 @@ def test_rate_zero_varies_nothing(data: PreparedData) -> None:
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_ten_thousand_rows_take_less_than_a_second_and_a_half(
+def test_two_thousand_rows_take_less_than_three_tenths_of_a_second(
     data: PreparedData, name: str
 ) -> None:
     bank = make_bank(data, name)
@@ -100,4 +100,4 @@ def test_ten_thousand_rows_take_less_than_a_second_and_a_half(
     started = time.process_time()
     bank.tokens(0)
 
-    assert time.process_time() - started < 1.5
+    assert time.process_time() - started < 0.3

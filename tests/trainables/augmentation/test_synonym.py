@@ -1,7 +1,6 @@
 """Synonyms are near neighbours in the encoder's own embeddings."""
 
 import json
-import time
 from pathlib import Path
 
 import numpy as np
@@ -80,10 +79,7 @@ def test_a_word_without_embedding_has_no_neighbours() -> None:
 
 
 def test_the_table_is_built_once_for_an_encoder(synonym: SynonymReplacement) -> None:
-    started = time.perf_counter()
-
     assert build_synonym(find_encoder(EncoderConfig())) is synonym
-    assert time.perf_counter() - started < 0.1
 
 
 def write_encoder(folder: Path, tensor: str) -> None:

@@ -133,6 +133,7 @@ def test_a_kill_while_writing_leaves_nothing_under_the_final_name(tmp_path: Path
     assert [entry.name[0] for entry in left] == ["."]
     data = prepare(make_table(), ENCODER, tmp_path)
     assert PreparedData.open(data.folder).num_rows == (20, 10, 10)
+    assert list(tmp_path.iterdir()) == [data.folder]
 
 
 def test_a_failed_preparation_leaves_nothing(
