@@ -128,9 +128,9 @@ class Engine:
         Raises:
             RuntimeError: if the folder holds no complete state of this engine.
         """
-        path, _ = self._engine.load_checkpoint(str(folder), tag="state", load_module_strict=False)
-        if path is None:
+        if not any((folder / "state").glob("*.pt")):
             raise RuntimeError(f"no training state in {folder}; the checkpoint is incomplete")
+        self._engine.load_checkpoint(str(folder), tag="state", load_module_strict=False)
 
     def barrier(self) -> None:
         """Wait for all workers of the trial."""
@@ -221,6 +221,7 @@ def _deepspeed_settings(
 def _join_process_group(worker: "Worker") -> None:
     """Make sure that torch.distributed and DeepSpeed know the trial's workers."""
     import torch
+    from torch._C._distributed_c10d import HashStore
 
     if not torch.cuda.is_available():
         os.environ["DS_ACCELERATOR"] = "cpu"
@@ -235,16 +236,17 @@ def _join_process_group(worker: "Worker") -> None:
     # built, DeepSpeed doesn't start a compiler to find out either.
     if not torch.cuda.is_available():
         vars(deepspeed.ops)["__compatible_ops__"] = defaultdict(bool)
-    if not torch.distributed.is_initialized():
-        if worker.world_size > 1:
-            raise RuntimeError(
-                f"a trial of {worker.world_size} workers needs a process group; "
-                "run it with clicktune search, which starts one"
-            )
+    found = torch.distributed.get_world_size() if torch.distributed.is_initialized() else None
+    if found != worker.world_size and (found or worker.world_size > 1):
+        raise RuntimeError(
+            f"a trial of {worker.world_size} workers needs a process group of that many, found "
+            f"{found or 'none'}; run it with clicktune search, which starts one"
+        )
+    if found is None:
         # A group of one in this process's memory: no port that somebody else could take.
         torch.distributed.init_process_group(
             "nccl" if torch.cuda.is_available() else "gloo",
-            store=torch.distributed.HashStore(),
+            store=HashStore(),
             rank=0,
             world_size=1,
         )

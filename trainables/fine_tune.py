@@ -16,7 +16,7 @@ from trainables.augmentation.bank import AugmentationBank
 from trainables.checkpoint import CheckpointInfo, restore_training, save_checkpoint
 from trainables.data.batching import like_length_batches
 from trainables.data.prepared import PreparedData, Rows
-from trainables.encoder import find_encoder
+from trainables.encoder import find_encoder, load_tokenizer
 from trainables.engine import Engine, open_engine
 from trainables.lora import add_adapters
 from trainables.metrics import METRICS
@@ -64,7 +64,8 @@ def fine_tune(
     torch.set_num_threads(worker.num_threads)
     data = PreparedData.open(Path(setup.data_folder))
     encoder_folder = find_encoder(setup.encoder)
-    bank = AugmentationBank(data, trial, encoder_folder=encoder_folder)
+    tokenizer = load_tokenizer(encoder_folder, max_tokens=setup.encoder.max_tokens)
+    bank = AugmentationBank(data, trial, tokenizer, encoder_folder)
     model = _build(trial, data, encoder_folder)
     rows = data.rows("train")
     steps_per_epoch = math.ceil(len(rows.clicks) / trial.batch_size)
@@ -164,7 +165,7 @@ def train_epoch(
     seen = 0.0
     for step, whole in enumerate(batches, start=1):
         share = whole[worker.rank :: worker.world_size]
-        # A last batch of fewer rows than workers leaves some with none: they repeat one, unweighted.
+        # A last batch of fewer rows than workers leaves some with none: they repeat one at no weight.
         indices = share if len(share) else whole[:1]
         impressions = rows.impressions[indices] * (1 if len(share) else 0)
         logits = engine.forward(**_to_device(rows.tokens, indices, engine.device))

@@ -33,7 +33,8 @@ def test_a_trial_learns_what_the_words_say(tiny_setup: TrialSetup) -> None:
 
     assert [p.epoch for p in progress] == [1, 2, 3]
     assert [p.done for p in progress] == [False, False, True]
-    assert progress[-1].metrics["roc_auc"] > 0.8
+    # Half of the titles are clicked at 50 %, half at 10 %: no model can exceed 0.738.
+    assert progress[-1].metrics["roc_auc"] > 0.65
     assert progress[-1].metrics["train_loss"] < progress[0].metrics["train_loss"]
 
 
