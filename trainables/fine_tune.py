@@ -165,7 +165,7 @@ def train_epoch(
     seen = 0.0
     for step, whole in enumerate(batches, start=1):
         share = whole[worker.rank :: worker.world_size]
-        # A last batch of fewer rows than workers leaves some with none: they repeat one at no weight.
+        # A last batch of fewer rows than workers leaves some with none: they repeat one, unused.
         indices = share if len(share) else whole[:1]
         impressions = rows.impressions[indices] * (1 if len(share) else 0)
         logits = engine.forward(**_to_device(rows.tokens, indices, engine.device))
