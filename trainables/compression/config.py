@@ -17,6 +17,12 @@ class CompressionConfig:
     """Shares of attention heads and feed-forward units that are kept, each one candidate."""
     recovery_epochs: int = 1
     """Passes over the training rows after pruning, distilled from the winner; 0: none."""
+    recovery_rows: int = 20_000
+    """Most training rows that a pass of recovery reads; a larger table is sampled."""
+    recovery_learning_rate: float = 1e-4
+    """Learning rate at the start of recovery; it falls to 0 at the end."""
+    importance_rows: int = 512
+    """Training rows that the importance of heads and units is measured on."""
     seed: int = 0
     """Seeds the rows that importance is measured on, and recovery."""
 
@@ -38,4 +44,14 @@ class CompressionConfig:
         if self.recovery_epochs < 0:
             raise ValueError(
                 f"compression.recovery_epochs must be 0 or more, got {self.recovery_epochs}"
+            )
+        for name in ("recovery_rows", "importance_rows"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"compression.{name} must be at least 1, got {getattr(self, name)}"
+                )
+        if not 0 < self.recovery_learning_rate <= 1:
+            raise ValueError(
+                "compression.recovery_learning_rate must be in (0, 1], "
+                f"got {self.recovery_learning_rate}"
             )

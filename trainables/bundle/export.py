@@ -1,0 +1,183 @@
+"""Write a bundle: stage its parts, record what they predict, seal them with a manifest."""
+
+import dataclasses
+import importlib.metadata
+import os
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trainables.bundle.card import model_card
+from trainables.bundle.features import Features
+from trainables.bundle.manifest import (
+    BUNDLE_FILES,
+    CARD_FILE,
+    FEATURES_FILE,
+    MANIFEST_FILE,
+    MODEL_FILE,
+    TOKENIZER_FILE,
+    BundleManifest,
+    Parity,
+    file_record,
+    read_manifest,
+    replace_text,
+)
+from trainables.bundle.predictor import TextScorer, log_odds
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+LIBRARIES = (
+    "clicktune",
+    "deepspeed",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "peft",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
+"""Whose versions a manifest records."""
+
+TOLERANCES = {"fp32": 1e-3, "int8": 0.05}
+"""Largest difference in log-odds that a replay on another CPU may show, by precision."""
+
+
+def stage_bundle(
+    folder: Path, *, graph: Path, tokenizer: "Tokenizer", features: Features
+) -> TextScorer:
+    """Put the parts that predict into a new folder, and load them from there.
+
+    Args:
+        folder: Made; must not exist.
+        graph: The ONNX graph, copied.
+        tokenizer: Set to truncate as in training.
+        features: What the predictor needs to know.
+    """
+    folder.mkdir(parents=True)
+    shutil.copyfile(graph, folder / MODEL_FILE)
+    tokenizer.save(str(folder / TOKENIZER_FILE), pretty=False)
+    (folder / FEATURES_FILE).write_text(features.to_json(), encoding="utf-8")
+    return TextScorer(folder, num_threads=1)
+
+
+def record_parity(
+    scorer: TextScorer,
+    rows: Sequence[Mapping[str, str]],
+    uncompressed: np.ndarray,
+    *,
+    precision: str,
+) -> Parity:
+    """Predict real rows, together and one by one, so that a verification can replay them.
+
+    Args:
+        scorer: The staged parts.
+        rows: Text by column; at least one.
+        uncompressed: (n,) what the model gave before compression.
+        precision: Of the graph; decides the tolerance.
+    """
+    together = scorer.predict(rows)
+    alone = np.concatenate([scorer.predict([row]) for row in rows])
+    return Parity(
+        rows=tuple(dict(row) for row in rows),
+        probabilities=tuple(together.tolist()),
+        uncompressed=tuple(np.asarray(uncompressed, np.float64).tolist()),
+        tolerance=TOLERANCES[precision],
+        batch_spread=float(np.abs(log_odds(together) - log_odds(alone)).max()),
+    )
+
+
+def seal_bundle(folder: Path, draft: BundleManifest, output: Path) -> BundleManifest:
+    """Add model card and manifest to staged parts, and give the folder its name.
+
+    ``output`` is a whole bundle or isn't there, whenever the process is killed; only an older
+    bundle in its place is gone for an instant.
+
+    Args:
+        folder: From :func:`stage_bundle`, on the same file system as ``output``.
+        draft: The manifest; its ``files`` are filled in.
+        output: Where the bundle will be.
+
+    Raises:
+        ValueError: if something else than a bundle is there already.
+    """
+    check_output(output)
+    (folder / CARD_FILE).write_text(model_card(draft), encoding="utf-8")
+    files = {name: file_record(folder / name) for name in BUNDLE_FILES}
+    manifest = dataclasses.replace(draft, files=files)
+    (folder / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
+    for name in (*BUNDLE_FILES, MANIFEST_FILE):
+        with (folder / name).open("rb") as file:
+            os.fsync(file.fileno())
+    if output.exists():
+        shutil.rmtree(output)
+    folder.rename(output)
+    return manifest
+
+
+def check_output(output: Path) -> None:
+    """Refuse to write a bundle over anything but a bundle.
+
+    Raises:
+        ValueError: if the path is taken.
+    """
+    if output.is_symlink() or (output.exists() and not (output / MANIFEST_FILE).is_file()):
+        raise ValueError(
+            f"{output} exists and is not a bundle; choose another output folder, or remove it"
+        )
+
+
+def with_test_metrics(bundle: Path, metrics: Mapping[str, Any]) -> BundleManifest:
+    """Add what the bundle scored on the test split to its manifest and its model card.
+
+    Each of the two files is replaced in one step. After a kill between the two the bundle fails its
+    verification, and calling this again mends it.
+
+    Args:
+        bundle: The bundle's folder, or a link to it.
+        metrics: JSON values: a number by metric, and intervals or baselines beside them.
+
+    Returns:
+        The new manifest.
+    """
+    bundle = bundle.resolve()
+    manifest = dataclasses.replace(read_manifest(bundle), test_metrics=dict(metrics))
+    replace_text(bundle / CARD_FILE, model_card(manifest))
+    files = {**manifest.files, CARD_FILE: file_record(bundle / CARD_FILE)}
+    manifest = dataclasses.replace(manifest, files=files)
+    replace_text(bundle / MANIFEST_FILE, manifest.to_json())
+    return manifest
+
+
+def utc_now() -> str:
+    """Return the time as a manifest writes it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that make a bundle."""
+    versions = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed as a package"
+    return versions
+
+
+def describe_machine() -> str:
+    """Describe the CPU in words that identify no one: model, instruction set, number of cores."""
+    model = platform.processor() or "unknown CPU"
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    return f"{model}, {platform.machine()}, {os.cpu_count()} cores, {platform.system()}"

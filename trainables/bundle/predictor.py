@@ -1,0 +1,269 @@
+"""Run a bundle: rows of text in, click probabilities out; needs onnxruntime, tokenizers, numpy."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trainables.bundle.features import Features, read_features
+from trainables.bundle.manifest import (
+    FEATURES_FILE,
+    MODEL_FILE,
+    TOKENIZER_FILE,
+    BundleManifest,
+    check_files,
+    read_manifest,
+)
+from trainables.data.token_rows import TokenRows, tokenize
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+    from tokenizers import Tokenizer
+
+ROWS_AT_ONCE = 4_096
+"""Rows that are tokenized and sorted by length together: bounds the memory for any input."""
+
+TOKENS_PER_BATCH = 2_048
+"""Tokens of one run of the graph, padding included: beyond it a larger batch gains nothing."""
+
+
+class Predictor:
+    """A bundle, loaded and checked.
+
+    >>> predictor = Predictor("runs/headlines/best")
+    >>> predictor.predict([{"headline": "You won't believe this"}])
+    array([0.0213...])
+
+    With an int8 bundle a probability can change in its last digits with the rows that it is
+    predicted with (``manifest.parity.batch_spread``), because activations are scaled by batch.
+    """
+
+    def __init__(self, folder: str | Path, num_threads: int | None = None) -> None:
+        """Load a bundle.
+
+        Args:
+            folder: The bundle, or a link to it.
+            num_threads: Threads of the graph; None: one for each core.
+
+        Raises:
+            ValueError: if it isn't a bundle, a file is missing or changed, or it can't be loaded.
+        """
+        folder = Path(folder).resolve()
+        self.manifest: BundleManifest = read_manifest(folder)
+        check_files(folder, self.manifest)
+        self._scorer = TextScorer(folder, num_threads=num_threads)
+
+    @property
+    def features(self) -> Features:
+        """Which columns are read, and how."""
+        return self._scorer.features
+
+    def predict(self, rows: Any, *, first_row: int = 0) -> np.ndarray:  # noqa: ANN401 - see below
+        """Return the probability that each row is clicked.
+
+        Args:
+            rows: A sequence of mappings from column to text, a mapping from column to a list of
+                texts, or a DataFrame (of pandas or alike; this module imports none). Other columns
+                than the bundle's are ignored. An empty text is a text.
+            first_row: What an error calls the first row.
+
+        Returns:
+            (n,) float64, in [0, 1].
+
+        Raises:
+            ValueError: naming the column that is missing, or the row and column that hold no text.
+        """
+        return self._scorer.predict(rows, first_row=first_row)
+
+    def predict_tokens(self, tokens: TokenRows) -> np.ndarray:
+        """Return the probabilities, (n,) float64, of rows that are tokenized already."""
+        return run_graph(self._scorer.session, tokens)
+
+
+class TextScorer:
+    """A graph and the tokenizer in front of it, out of one folder that needs no manifest yet."""
+
+    def __init__(self, folder: Path, *, num_threads: int | None) -> None:
+        self.features = read_features(folder / FEATURES_FILE)
+        self.tokenizer = load_bundled_tokenizer(folder / TOKENIZER_FILE, self.features)
+        self.session = open_graph(folder / MODEL_FILE, num_threads=num_threads)
+
+    def predict(self, rows: Any, *, first_row: int = 0) -> np.ndarray:  # noqa: ANN401 - see below
+        """See :meth:`Predictor.predict`."""
+        texts = _columns_of(rows, self.features.text, first_row)
+        num_rows = len(texts[0])
+        probabilities = np.empty(num_rows, dtype=np.float64)
+        for start in range(0, num_rows, ROWS_AT_ONCE):
+            stop = min(start + ROWS_AT_ONCE, num_rows)
+            tokens = self._tokenize([column[start:stop] for column in texts], first_row + start)
+            probabilities[start:stop] = run_graph(self.session, tokens)
+        return probabilities
+
+    def _tokenize(self, texts: Sequence[Sequence[str]], first_row: int) -> TokenRows:
+        try:
+            return tokenize(texts, self.tokenizer)
+        except (TypeError, UnicodeError):
+            # The Rust tokenizer refuses half a surrogate pair without saying where it stands.
+            for name, column in zip(self.features.text, texts, strict=True):
+                for row, text in enumerate(column, start=first_row):
+                    if not _is_unicode(text):
+                        raise ValueError(
+                            f"row {row}, column {name!r}: the text {text!r:.60} is not valid "
+                            "Unicode; decode it with errors='replace'"
+                        ) from None
+            raise
+
+
+def open_graph(path: Path, *, num_threads: int | None) -> "InferenceSession":
+    """Load an ONNX graph on the CPU.
+
+    Raises:
+        ValueError: if ONNX Runtime can't load it.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if num_threads is not None:
+        if num_threads < 1:
+            raise ValueError(f"num_threads must be at least 1 or None, got {num_threads}")
+        options.intra_op_num_threads = num_threads
+    try:
+        return onnxruntime.InferenceSession(
+            str(path), sess_options=options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:
+        raise ValueError(f"ONNX Runtime can't load {path}: {error}") from error
+
+
+def run_graph(session: "InferenceSession", tokens: TokenRows) -> np.ndarray:
+    """Run rows through a graph, in batches of like length.
+
+    Args:
+        session: Takes input_ids, attention_mask, token_type_ids; gives logits.
+        tokens: n rows.
+
+    Returns:
+        (n,) probabilities, float64.
+    """
+    lengths = tokens.lengths
+    logits = np.empty(len(tokens), dtype=np.float64)
+    # Longest first: memory that the longest batch takes is reused by the others.
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        stop = start + max(1, TOKENS_PER_BATCH // int(lengths[order[start]]))
+        indices = order[start:stop]
+        logits[indices] = session.run(["logits"], tokens.batch(indices))[0]
+        start = stop
+    return 1 / (1 + np.exp(-logits))
+
+
+def log_odds(probabilities: np.ndarray) -> np.ndarray:
+    """Return the log-odds of probabilities; 0 and 1 are taken for the nearest float64 inside."""
+    inside = np.clip(probabilities, 1e-15, 1 - 1e-15)
+    odds: np.ndarray = np.log(inside) - np.log1p(-inside)
+    return odds
+
+
+def load_bundled_tokenizer(path: Path, features: Features) -> "Tokenizer":
+    """Load a bundle's tokenizer, set as it was in training.
+
+    Raises:
+        ValueError: if it can't be read.
+    """
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:
+        raise ValueError(f"{path} can't be read as a tokenizer: {error}") from error
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(features.max_tokens, strategy="longest_first")
+    return tokenizer
+
+
+def _columns_of(
+    rows: Any,  # noqa: ANN401 - see Predictor.predict
+    names: Sequence[str],
+    first_row: int,
+) -> list[list[str]]:
+    """Return one list of texts for each text column, checked."""
+    if isinstance(rows, Mapping):
+        texts = _from_columns(rows, names)
+    elif hasattr(rows, "columns") and hasattr(rows, "__getitem__"):
+        found = [str(name) for name in rows.columns]
+        texts = [_to_list(rows[_present(name, found, "the table")]) for name in names]
+    elif isinstance(rows, Iterable) and not isinstance(rows, str | bytes):
+        texts = _from_rows(list(rows), names, first_row)
+    else:
+        raise ValueError(
+            f"expected a list of rows like {_example(names)}, a mapping of columns or a DataFrame, "
+            f"got {type(rows).__name__}"
+        )
+    for name, column in zip(names, texts, strict=True):
+        for row, text in enumerate(column, start=first_row):
+            if not isinstance(text, str):
+                raise ValueError(
+                    f"row {row}, column {name!r}: expected text, got {text!r:.60} "
+                    f"({type(text).__name__})"
+                )
+    return texts
+
+
+def _from_columns(columns: Mapping[str, Any], names: Sequence[str]) -> list[list[str]]:
+    texts = []
+    for name in names:
+        column = columns[_present(name, [str(key) for key in columns], "the mapping")]
+        if isinstance(column, str | bytes) or not isinstance(column, Iterable):
+            raise ValueError(
+                f"column {name!r} must be a list of texts, got {column!r:.60}; "
+                f"give one row as [{_example(names)}]"
+            )
+        texts.append(_to_list(column))
+    lengths = {name: len(column) for name, column in zip(names, texts, strict=True)}
+    if len(set(lengths.values())) > 1:
+        counts = ", ".join(f"{name!r} has {count}" for name, count in lengths.items())
+        raise ValueError(f"columns must be equally long, but {counts}")
+    return texts
+
+
+def _from_rows(rows: list[Any], names: Sequence[str], first_row: int) -> list[list[str]]:
+    for number, row in enumerate(rows, start=first_row):
+        if not isinstance(row, Mapping):
+            raise ValueError(
+                f"row {number}: expected a mapping like {_example(names)}, got {row!r:.60} "
+                f"({type(row).__name__})"
+            )
+        for name in names:
+            if name not in row:
+                _present(name, [str(key) for key in row], f"row {number}")
+    return [[row[name] for row in rows] for name in names]
+
+
+def _present(name: str, found: Sequence[str], where: str) -> str:
+    if name not in found:
+        raise ValueError(
+            f"{where} has no column {name!r}; it has {', '.join(map(repr, found)) or 'none'}"
+        )
+    return name
+
+
+def _to_list(column: Any) -> list[Any]:  # noqa: ANN401 - pandas, polars, numpy or a list
+    for method in ("tolist", "to_list"):
+        if hasattr(column, method):
+            return list(getattr(column, method)())
+    return list(column)
+
+
+def _example(names: Sequence[str]) -> str:
+    return "{" + ", ".join(f"{name!r}: '...'" for name in names) + "}"
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

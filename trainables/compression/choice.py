@@ -1,0 +1,74 @@
+"""Which candidate becomes the bundle."""
+
+from collections.abc import Sequence
+
+from trainables.compression.config import CompressionConfig
+from trainables.compression.report import Candidate
+
+LATENCY_NOISE = 0.05
+"""Latencies closer than this share are taken for equal: repeated measurements differ by as much."""
+
+
+def choose(
+    candidates: Sequence[Candidate], config: CompressionConfig, metric: str
+) -> tuple[int | None, str]:
+    """Choose the fastest candidate within all limits; of about equally fast ones the smallest.
+
+    Args:
+        candidates: What was tried; at least one.
+        config: The limits.
+        metric: Name of the metric that ``metric_drop`` is about.
+
+    Returns:
+        The candidate's number and why it was chosen, or None and how far the nearest one missed.
+    """
+    within = [i for i, candidate in enumerate(candidates) if not _misses(candidate, config)]
+    if not within:
+        return None, _explain_nearest(candidates, config, metric)
+    fastest = min(candidates[i].latency_ms for i in within)
+    about = [i for i in within if candidates[i].latency_ms <= fastest * (1 + LATENCY_NOISE)]
+    best = min(about, key=lambda i: (candidates[i].size_mb, candidates[i].latency_ms))
+    chosen = candidates[best]
+    return best, (
+        f"{chosen.name} is the fastest of {len(within)} candidates within the limits: "
+        f"{_facts(chosen, metric)}"
+    )
+
+
+def _misses(candidate: Candidate, config: CompressionConfig) -> dict[str, float]:
+    """Return by how much of each limit a candidate misses it."""
+    misses = {}
+    # Written so that a NaN misses.
+    if not candidate.metric_drop <= config.max_metric_drop:
+        over = candidate.metric_drop - config.max_metric_drop
+        # A limit of 0 has no share; a thousandth is the least that a metric can be asked to keep.
+        misses["max_metric_drop"] = over / max(config.max_metric_drop, 1e-3)
+    for name, value, limit in (
+        ("max_latency_ms", candidate.latency_ms, config.max_latency_ms),
+        ("max_size_mb", candidate.size_mb, config.max_size_mb),
+    ):
+        if limit is not None and value > limit:
+            misses[name] = value / limit - 1
+    return misses
+
+
+def _explain_nearest(
+    candidates: Sequence[Candidate], config: CompressionConfig, metric: str
+) -> str:
+    missed = [_misses(candidate, config) for candidate in candidates]
+    nearest = min(range(len(candidates)), key=lambda i: sum(missed[i].values()))
+    limits = ", ".join(f"{name} {getattr(config, name):g}" for name in missed[nearest])
+    return (
+        f"none of {len(candidates)} candidates is within the limits; nearest is "
+        f"{candidates[nearest].name} ({_facts(candidates[nearest], metric)}), beyond {limits}; "
+        "raise that limit under compression, or try other keep_fractions"
+    )
+
+
+def _facts(candidate: Candidate, metric: str) -> str:
+    change = f"{abs(candidate.metric_drop):.4f}"
+    direction = "worse" if candidate.metric_drop > 0 else "better"
+    return (
+        f"{metric} {candidate.metrics[metric]:.4f} ({change} {direction} than uncompressed), "
+        f"{candidate.latency_ms:.2f} ms, {candidate.size_mb:.1f} MB"
+    )

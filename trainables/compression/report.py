@@ -1,0 +1,79 @@
+"""What was tried on a winner, what it cost, and what was chosen."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Precision = Literal["fp32", "int8"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """One way to shrink a winner, measured on its exported graph."""
+
+    keep_fraction: float
+    """Share of attention heads and feed-forward units that was asked to stay."""
+    precision: Precision
+    """How weights are stored."""
+    metrics: Mapping[str, float]
+    """Validation metrics of the graph in ONNX Runtime."""
+    metric_drop: float
+    """How much worse the study's metric is than the uncompressed model's; below 0: better."""
+    latency_ms: float
+    """Median time of one row on one thread."""
+    size_mb: float
+    """Size of the bundle that it would make, in millions of bytes."""
+    shapes: Mapping[str, list[int]]
+    """Heads and feed-forward width of each layer."""
+    steps: tuple[tuple[str, Mapping[str, float]], ...]
+    """(step, validation metrics) from the uncompressed model on."""
+
+    @property
+    def name(self) -> str:
+        """What to call it in a sentence."""
+        return f"{self.keep_fraction:.0%} {self.precision}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CompressionReport:
+    """What became of one winner."""
+
+    checkpoint: str
+    """The winner's checkpoint."""
+    metric: str
+    """The metric that limits the choice."""
+    baseline: Mapping[str, float]
+    """Validation metrics of the uncompressed model."""
+    candidates: tuple[Candidate, ...]
+    """Everything that was tried."""
+    chosen: int | None
+    """Number of the candidate in the bundle; None where none was good enough."""
+    bundle: str | None
+    """The bundle's folder; None where none was good enough."""
+    reason: str
+    """Why that candidate, or how far the nearest one missed."""
+    seconds: float
+    """Time that it took."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        raw = dataclasses.asdict(self)
+        raw["candidates"] = [
+            {**candidate, "steps": [list(step) for step in candidate["steps"]]}
+            for candidate in raw["candidates"]
+        ]
+        return raw
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> "CompressionReport":
+        """Read what :meth:`to_dict` wrote.
+
+        Raises:
+            TypeError: if a field is missing or unknown.
+        """
+        candidates = tuple(
+            Candidate(**{**candidate, "steps": tuple((name, m) for name, m in candidate["steps"])})
+            for candidate in raw["candidates"]
+        )
+        return cls(**{**raw, "candidates": candidates})

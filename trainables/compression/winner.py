@@ -1,0 +1,88 @@
+"""The model that is compressed, and how good it was before."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from trainables.checkpoint import CheckpointInfo, load_model, read_checkpoint_info
+from trainables.data.prepared import PreparedData, Rows
+from trainables.fine_tune import predict_probabilities, score
+from trainables.metrics import METRICS
+
+if TYPE_CHECKING:
+    from trainables.model import ClickModel
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Winner:
+    """A trained model, and the rows to compress it with."""
+
+    info: CheckpointInfo
+    """What its checkpoint says about it."""
+    text_columns: tuple[str, ...]
+    """The table's text columns."""
+    metric: str
+    """The study's metric."""
+    model: "ClickModel"
+    """Uncompressed, on the CPU."""
+    train: Rows
+    """Rows to measure importance and to recover on."""
+    validation: Rows
+    """Rows to compare on."""
+    probabilities: np.ndarray
+    """What the model gives for the validation rows."""
+    baseline: dict[str, float]
+    """Its metrics there."""
+
+    def metrics(self, probabilities: np.ndarray) -> dict[str, float]:
+        """Return the task's metrics on the validation rows."""
+        return score(probabilities, self.validation, self.info.setup)
+
+    def goodness(self, metrics: Mapping[str, float]) -> float:
+        """Return the study's metric, turned so that higher is better."""
+        value = metrics[self.metric]
+        return value if METRICS[self.metric].higher_is_better else -value
+
+
+def load_winner(checkpoint: Path, *, text_columns: Sequence[str], metric: str) -> Winner:
+    """Load a checkpoint with its data, and measure it before anything is done to it.
+
+    Args:
+        checkpoint: Of a trial.
+        text_columns: Names of the table's text columns, in the study's order.
+        metric: The metric that compression may not cost too much of.
+
+    Raises:
+        ValueError: if the checkpoint can't be read or doesn't fit its data or the columns, or the
+            metric is unknown.
+    """
+    if metric not in METRICS:
+        raise ValueError(f"there is no metric {metric!r}; there are {', '.join(METRICS)}")
+    info = read_checkpoint_info(checkpoint)
+    data = PreparedData.open(Path(info.setup.data_folder))
+    if data.fingerprint != info.setup.data_fingerprint:
+        raise ValueError(
+            f"{checkpoint} was trained on data {info.setup.data_fingerprint}, but "
+            f"{data.folder} holds {data.fingerprint}; compress it with the data of its study"
+        )
+    if min(len(text_columns), 2) != info.num_segments:
+        raise ValueError(
+            f"{checkpoint} reads {info.num_segments} segments, which "
+            f"{len(text_columns)} text columns ({', '.join(text_columns)}) don't make"
+        )
+    model = load_model(checkpoint)
+    validation = data.rows("validation")
+    probabilities = predict_probabilities(model, validation)
+    return Winner(
+        info=info,
+        text_columns=tuple(text_columns),
+        metric=metric,
+        model=model,
+        train=data.rows("train"),
+        validation=validation,
+        probabilities=probabilities,
+        baseline=score(probabilities, validation, info.setup),
+    )
