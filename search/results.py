@@ -1,0 +1,109 @@
+"""Leaderboard, winners: what a study found."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from search.ledger import Ledger
+from search.study_config import StudyConfig, parse_study
+from search.trial_record import StoredCheckpoint, TrialRecord
+
+StudyStatus = Literal["running", "completed", "interrupted", "failed"]
+"""running: a process works on it, or was killed; interrupted: can be resumed; failed: given up."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """A trial's place on the leaderboard."""
+
+    rank: int
+    """1 is the best."""
+    trial: TrialRecord
+    """The trial."""
+    value: float
+    """Its best validation value of the study's metric."""
+    epoch: int
+    """The epoch that reached it."""
+    checkpoint: StoredCheckpoint | None
+    """That epoch's checkpoint, if it is still kept."""
+
+
+def leaderboard(
+    trials: Sequence[TrialRecord], metric: str, *, higher_is_better: bool
+) -> list[Standing]:
+    """Rank the trials by their best value; the earlier of two equals first.
+
+    Failed trials, and those that never reported, have no place.
+    """
+    sign = 1 if higher_is_better else -1
+    best = [
+        (trial, report)
+        for trial in trials
+        if trial.state != "failed"
+        and (report := trial.best_report(metric, higher_is_better=higher_is_better)) is not None
+    ]
+    best.sort(key=lambda pair: (-sign * pair[1].metrics[metric], pair[0].number))
+    return [
+        Standing(
+            rank=rank,
+            trial=trial,
+            value=report.metrics[metric],
+            epoch=report.epoch,
+            checkpoint=next((c for c in trial.checkpoints if c.epoch == report.epoch), None),
+        )
+        for rank, (trial, report) in enumerate(best, start=1)
+    ]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StudyResult:
+    """A study as its ledger tells it, finished or not."""
+
+    config: StudyConfig
+    """The resolved study."""
+    folder: Path
+    """Its output folder."""
+    status: StudyStatus
+    """How it ended."""
+    higher_is_better: bool
+    """Whether its metric is maximized."""
+    trials: tuple[TrialRecord, ...]
+    """Every trial, by number."""
+
+    @property
+    def leaderboard(self) -> list[Standing]:
+        """The trials from best to worst."""
+        metric = self.config.search.metric
+        return leaderboard(self.trials, metric, higher_is_better=self.higher_is_better)
+
+    @property
+    def best(self) -> Standing | None:
+        """The best trial."""
+        return next(iter(self.leaderboard), None)
+
+    @property
+    def winners(self) -> list[Standing]:
+        """The best ended trials, as many as the study compresses, whose checkpoints are kept."""
+        ended = [
+            standing
+            for standing in self.leaderboard
+            if standing.trial.state in ("completed", "stopped") and standing.checkpoint is not None
+        ]
+        return ended[: self.config.winners]
+
+
+def read_result(folder: Path) -> StudyResult:
+    """Read what a study found, also while it runs.
+
+    Raises:
+        ValueError: if the folder holds no study, or one that this version can't read.
+    """
+    with Ledger.read(folder) as ledger:
+        return StudyResult(
+            config=parse_study(ledger.fact("config"), source=f"the study in {folder}"),
+            folder=folder,
+            status=ledger.fact("status"),
+            higher_is_better=ledger.fact("higher_is_better"),
+            trials=tuple(ledger.trials()),
+        )

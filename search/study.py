@@ -1,0 +1,302 @@
+"""Assemble and run a study: data, ledger, conductor, Ray."""
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from cluster.resources import Capacity, local_capacity
+from search.conductor import Conductor
+from search.events import OnEvent, StudyEvent, ignore_event
+from search.ledger import Ledger
+from search.results import StudyResult, StudyStatus, read_result
+from search.study_config import StudyConfig, dump_study, load_study, parse_study, study_to_dict
+from search.study_plan import DataFacts, StudyPlan, make_plan
+from trainables.encoder import encoder_fingerprint, find_encoder
+from trainables.trial_setup import TrialSetup
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ray import tune
+
+    from trainables.data.prepared import PreparedData
+
+STUDY_FILE = "study.yaml"
+
+FREE_TO_CHANGE = (
+    "search.trials",
+    "search.max_failures",
+    "search.checkpoint_budget_gb",
+    "resources.concurrent_trials",
+    "resources.cpus_per_worker",
+    "data.path",
+    "data.truth",
+    "compression",
+    "winners",
+)
+"""What a resume may change: nothing that decides about a point, a trial's result or its end. The
+data may lie elsewhere, because what it holds is compared."""
+
+
+class Study:
+    """A search over one space, in a folder of its own.
+
+    Example::
+
+        study = Study.load("headlines.yaml", ["search.trials=12"])
+        print(study.plan())
+        result = study.run()
+        print(result.best)
+    """
+
+    def __init__(
+        self,
+        config: StudyConfig,
+        *,
+        out: str | Path = "runs",
+        trainable: "type[tune.Trainable] | None" = None,
+    ) -> None:
+        """Name a study; nothing is read or written yet.
+
+        Args:
+            config: The study.
+            out: Folder that holds a folder for each study.
+            trainable: What trains a trial, with the contract of
+                :class:`trainables.trial.OneWorkerTrial`; None: that, or
+                :class:`trainables.gang.GangTrial` for several workers.
+        """
+        self.config = config
+        self.folder = Path(out) / config.name
+        self._trainable = trainable
+
+    @classmethod
+    def load(
+        cls, path: str | Path, overrides: "Sequence[str]" = (), *, out: str | Path = "runs"
+    ) -> Self:
+        """Read a study file; see :func:`search.study_config.load_study`."""
+        return cls(load_study(path, overrides), out=out)
+
+    def plan(self, address: str | None = None) -> StudyPlan:
+        """Say what the study will do, without starting a trial.
+
+        Args:
+            address: Of a cluster to join, whose resources then count; None: this machine.
+
+        Raises:
+            ValueError: if a trial doesn't fit, or the encoder is missing.
+        """
+        find_encoder(self.config.encoder)
+        capacity = local_capacity() if address is None else _cluster_capacity(address)
+        return make_plan(self.config, self.folder, capacity, self._data_facts())
+
+    def _data_facts(self) -> DataFacts | None:
+        if not Ledger.exists(self.folder):
+            return None
+        with Ledger.read(self.folder) as ledger:
+            facts = ledger.fact("data")
+        return DataFacts(**{**facts, "num_rows": tuple(facts["num_rows"])})
+
+    def run(
+        self,
+        *,
+        address: str | None = None,
+        resume: bool = False,
+        on_event: OnEvent = ignore_event,
+    ) -> StudyResult:
+        """Run the study to its end, or until Ctrl-C.
+
+        Every mistake of the user's is found before Ray starts and before a trial does.
+
+        Args:
+            address: Of a cluster to join; None: a Ray of its own on this machine.
+            resume: Go on with the study that the folder holds; without one, start it.
+            on_event: Told of everything that happens, in this thread.
+
+        Raises:
+            ValueError: if the study can't be run as it is, with what to do about it.
+            ConnectionError: if the cluster can't be joined.
+        """
+        from trainables.data.prepared import prepare
+        from trainables.data.table import load_clicks
+
+        self._check_folder(resume=resume)
+        encoder_folder = find_encoder(self.config.encoder)
+        if address is None:
+            make_plan(self.config, self.folder, local_capacity(), None)
+        else:
+            from cluster.connect import check_address
+
+            check_address(address)
+        on_event(StudyEvent(kind="note", message=f"preparing {self.config.data.path}"))
+        table = load_clicks(self.config.data, self.config.task)
+        data = prepare(table, self.config.encoder, self.folder / "data")
+        setup = self._setup(data, encoder_fingerprint(encoder_folder))
+        if Ledger.exists(self.folder):
+            self._check_data(setup, on_resume_of=table.fingerprint)
+        self._run(setup, _facts(data, table.fingerprint), address, on_event)
+        return read_result(self.folder)
+
+    def _check_folder(self, *, resume: bool) -> None:
+        if not Ledger.exists(self.folder):
+            return
+        with Ledger.read(self.folder) as ledger:
+            stored = parse_study(ledger.fact("config"), source=f"the study in {self.folder}")
+            num_ended = sum(trial.state != "running" for trial in ledger.trials())
+        changes = _changes(study_to_dict(stored), study_to_dict(self.config))
+        if changes:
+            raise ValueError(
+                f"{self.folder} holds another study: {'; '.join(changes)}. Choose another name or "
+                "--out, or put these back to resume it"
+            )
+        if not resume:
+            raise ValueError(
+                f"{self.folder} holds this study already, {num_ended} of "
+                f"{stored.search.trials} trials have ended; go on with --resume, or choose another "
+                "name or --out"
+            )
+
+    def _setup(self, data: "PreparedData", encoder: str) -> TrialSetup:
+        config = self.config
+        folder = Path(config.encoder.name).expanduser()
+        # A worker's current folder may be another one.
+        name = str(folder.resolve()) if folder.is_dir() else config.encoder.name
+        return TrialSetup(
+            data_folder=str(data.folder.resolve()),
+            data_fingerprint=data.fingerprint,
+            encoder_fingerprint=encoder,
+            task=config.task,
+            encoder=dataclasses.replace(config.encoder, name=name),
+            deepspeed=config.deepspeed,
+            resources=config.resources,
+        )
+
+    def _check_data(self, setup: TrialSetup, *, on_resume_of: str) -> None:
+        with Ledger.read(self.folder) as ledger:
+            data, table = ledger.fact("data")["fingerprint"], ledger.fact("table_fingerprint")
+            encoder = ledger.fact("encoder_fingerprint")
+        if table != on_resume_of:
+            raise ValueError(
+                f"the data in {self.config.data.path} has changed since the study in {self.folder} "
+                f"began (fingerprint {table} then, {on_resume_of} now); its trials can't be "
+                "compared with new ones: put the old data back, or start a study of another name"
+            )
+        if encoder != setup.encoder_fingerprint or data != setup.data_fingerprint:
+            raise ValueError(
+                f"the encoder {self.config.encoder.name} has changed since the study in "
+                f"{self.folder} began; put the old one back, or start a study of another name"
+            )
+
+    def _run(
+        self, setup: TrialSetup, facts: dict[str, Any], address: str | None, on_event: OnEvent
+    ) -> None:
+        """Create or open the ledger, run the trials, note how it ended."""
+        from trainables.metrics import METRICS
+
+        higher_is_better = METRICS[self.config.search.metric].higher_is_better
+        facts = {
+            **facts,
+            "name": self.config.name,
+            "config": dump_study(self.config),
+            "status": "running",
+            "higher_is_better": higher_is_better,
+            "encoder_fingerprint": setup.encoder_fingerprint,
+            "created_at": time.time(),
+        }
+        with self._ledger(facts) as ledger:
+            status: StudyStatus = "interrupted"
+            try:
+                conductor = Conductor(
+                    self.config,
+                    setup,
+                    ledger,
+                    self.folder.absolute(),
+                    higher_is_better=higher_is_better,
+                    on_event=on_event,
+                )
+                if not conductor.is_finished:
+                    self._run_on_ray(conductor, setup, address)
+                status = _status(conductor, ledger)
+            except KeyboardInterrupt:
+                # Tune ends cleanly on the first Ctrl-C; this is one before it, or a second one.
+                on_event(StudyEvent(kind="note", message="interrupted"))
+            finally:
+                ledger.set_fact("status", status)
+
+    def _run_on_ray(self, conductor: Conductor, setup: TrialSetup, address: str | None) -> None:
+        from cluster.connect import capacity, check_shared_folder, connect
+        from search.tune_run import run_trials
+
+        with connect(address):
+            check_shared_folder(self.folder)
+            plan = make_plan(self.config, self.folder, capacity(), None)
+            trainable = self._trainable or _trainable_for(self.config.resources.workers)
+            run_trials(conductor, setup, trainable, self.folder, num_concurrent=plan.num_concurrent)
+
+    def _ledger(self, facts: dict[str, Any]) -> Ledger:
+        if not Ledger.exists(self.folder):
+            ledger = Ledger.create(self.folder, facts)
+        else:
+            ledger = Ledger.open(self.folder)
+            for name in ("config", "status"):
+                ledger.set_fact(name, facts[name])
+        (self.folder / STUDY_FILE).write_text(facts["config"], encoding="utf-8")
+        return ledger
+
+
+def _facts(data: "PreparedData", table_fingerprint: str) -> dict[str, Any]:
+    return {
+        "table_fingerprint": table_fingerprint,
+        "data": {
+            "fingerprint": data.fingerprint,
+            "num_rows": list(data.num_rows),
+            "base_rate": data.base_rate,
+        },
+    }
+
+
+def _status(conductor: Conductor, ledger: Ledger) -> StudyStatus:
+    if not conductor.is_finished and not conductor.is_hopeless:
+        return "interrupted"
+    ended_well = any(trial.state in ("completed", "stopped") for trial in ledger.trials())
+    return "completed" if ended_well and not conductor.is_hopeless else "failed"
+
+
+def _trainable_for(workers: int) -> "type[tune.Trainable]":
+    if workers == 1:
+        from trainables.trial import OneWorkerTrial
+
+        return OneWorkerTrial
+    from trainables.gang import GangTrial
+
+    return GangTrial
+
+
+def _cluster_capacity(address: str) -> Capacity:
+    from cluster.connect import capacity, connect
+
+    with connect(address):
+        return capacity()
+
+
+def _changes(stored: Any, given: Any, path: str = "") -> list[str]:  # noqa: ANN401 - plain values
+    """List the settings that differ and may not, with both values."""
+    if path in FREE_TO_CHANGE:
+        return []
+    if isinstance(stored, dict) and isinstance(given, dict) and path != "space":
+        below = f"{path}." if path else ""
+        return [
+            change
+            for key in given
+            for change in _changes(stored.get(key), given[key], f"{below}{key}")
+        ]
+    if path == "space":
+        changed = [
+            f"space.{name} is {stored.get(name)} there and {given.get(name)} here"
+            for name in dict.fromkeys([*stored, *given])
+            if stored.get(name) != given.get(name)
+        ]
+        if not changed and list(stored) != list(given):
+            return ["space lists its parameters in another order"]
+        return changed
+    return [] if stored == given else [f"{path} is {stored} there and {given} here"]

@@ -1,0 +1,133 @@
+"""What a study will do, said before it starts."""
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.resources import Capacity, fit_trials
+from search.algorithms import LARGEST_ENUMERATION, effective_key
+from search.schedulers import SuccessiveHalving
+from search.study_config import StudyConfig
+from spaces.space import Space
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataFacts:
+    """What is known of the data that a study was prepared with."""
+
+    fingerprint: str
+    """Hash of rows, split, encoder and tokens."""
+    num_rows: tuple[int, int, int]
+    """Rows of training, validation and test."""
+    base_rate: float
+    """Clicks per impression of the training rows."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StudyPlan:
+    """A study's size and what each of its trials gets."""
+
+    config: StudyConfig
+    """The resolved study."""
+    folder: Path
+    """Where it will be."""
+    num_points: int | None
+    """Distinct points of the space; None: infinitely many."""
+    num_trials: int
+    """Trials that will run."""
+    num_concurrent: int
+    """Trials at a time."""
+    capacity: Capacity
+    """What the machine or the cluster offers."""
+    rungs: tuple[int, ...]
+    """Epochs after which trials may be stopped."""
+    data: DataFacts | None
+    """Known once the study has begun."""
+    notes: tuple[str, ...]
+    """Settings that have no effect, and why."""
+
+    @property
+    def threads_per_worker(self) -> int:
+        """CPU threads of each worker: its share of the cores, so that trials don't collide."""
+        return self.config.resources.cpus_per_worker
+
+    @property
+    def num_idle_cpus(self) -> float:
+        """Cores that no trial of this study will use."""
+        resources = self.config.resources
+        used = self.num_concurrent * resources.workers * resources.cpus_per_worker
+        return max(self.capacity.cpus - used, 0)
+
+
+def make_plan(
+    config: StudyConfig, folder: Path, capacity: Capacity, data: DataFacts | None
+) -> StudyPlan:
+    """Work out what a study will do.
+
+    Raises:
+        ValueError: if a trial, or as many at a time as the study asks for, doesn't fit.
+    """
+    num_concurrent = fit_trials(config.resources, capacity)
+    num_points = count_points(config.space)
+    search = config.search
+    num_trials = search.trials if num_points is None else min(search.trials, num_points)
+    rungs: tuple[int, ...] = ()
+    if search.scheduler == "asha":
+        rungs = SuccessiveHalving(
+            grace_epochs=search.grace_epochs,
+            reduction_factor=search.reduction_factor,
+            max_epochs=search.epochs,
+        ).rungs
+    return StudyPlan(
+        config=config,
+        folder=folder,
+        num_points=num_points,
+        num_trials=num_trials,
+        num_concurrent=min(num_concurrent, num_trials),
+        capacity=capacity,
+        rungs=rungs,
+        data=data,
+        notes=_notes(config, num_points, rungs),
+    )
+
+
+def count_points(space: Space) -> int | None:
+    """Count the points that train different models; None if there are infinitely many.
+
+    Beyond a hundred thousand, points that differ only in what the trial ignores count too.
+    """
+    count = space.count()
+    if count is None or count > LARGEST_ENUMERATION:
+        return count
+    points = itertools.islice(space.enumerate(), LARGEST_ENUMERATION)
+    return len({effective_key(point) for point in points})
+
+
+def _notes(config: StudyConfig, num_points: int | None, rungs: tuple[int, ...]) -> tuple[str, ...]:
+    search = config.search
+    notes = []
+    if num_points is not None and num_points < search.trials:
+        notes.append(
+            f"search.trials is {search.trials}, but the space has only {num_points} points; "
+            "the search ends with them"
+        )
+    if search.algorithm == "grid" and num_points is not None and num_points > search.trials:
+        notes.append(
+            f"the grid has {num_points} points; only the first {search.trials} (search.trials) run"
+        )
+    if search.scheduler == "asha" and not rungs:
+        notes.append(
+            f"asha stops no trial: search.grace_epochs is {search.grace_epochs} and a trial has "
+            f"{search.epochs} epochs"
+        )
+    if config.winners > search.trials:
+        notes.append(
+            f"winners is {config.winners}, but there are only {search.trials} trials; "
+            "those that end are compressed"
+        )
+    if config.deepspeed.zero_stage and config.resources.workers == 1:
+        notes.append(
+            f"deepspeed.zero_stage is {config.deepspeed.zero_stage}, but with one worker there is "
+            "nothing to shard"
+        )
+    return tuple(notes)

@@ -1,0 +1,88 @@
+from pathlib import Path
+
+import pytest
+
+from cluster.resources import Capacity
+from search.study_config import parse_study
+from search.study_plan import StudyPlan, count_points, make_plan
+from spaces.space import Space
+
+STUDY = """
+name: tiny
+data: {path: clicks.csv, columns: {text: [title], label: clicked}}
+space: ctr
+"""
+
+
+def plan(*overrides: str, cpus: float = 8, gpus: float = 0) -> StudyPlan:
+    config = parse_study(STUDY, overrides)
+    return make_plan(config, Path("runs/tiny"), Capacity(cpus=cpus, gpus=gpus), None)
+
+
+def test_continuous_space_has_infinitely_many_points() -> None:
+    assert plan().num_points is None
+    assert plan().num_trials == 24
+
+
+def test_finite_space_limits_the_trials() -> None:
+    small = plan("space={batch_size: {choice: [8, 16]}}")
+
+    assert (small.num_points, small.num_trials, small.num_concurrent) == (2, 2, 2)
+    assert any("only 2 points" in note for note in small.notes)
+
+
+def test_points_that_train_the_same_model_count_once() -> None:
+    space = Space.parse({"method": {"choice": ["full", "lora"]}, "lora_rank": {"choice": [2, 4]}})
+
+    assert space.count() == 4
+    assert count_points(space) == 3
+
+
+def test_huge_space_is_not_visited() -> None:
+    assert count_points(Space.parse({"batch_size": {"int": [1, 10**9]}})) == 10**9
+
+
+def test_trials_run_as_many_at_a_time_as_fit() -> None:
+    two = plan("resources.workers=2", "resources.cpus_per_worker=2", cpus=9)
+
+    assert two.num_concurrent == 2
+    assert two.threads_per_worker == 2
+    assert two.num_idle_cpus == 1
+
+
+def test_rungs_are_named() -> None:
+    assert plan("search.epochs=9").rungs == (1, 3)
+    assert plan("search.scheduler=none").rungs == ()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "note"),
+    [
+        (["search.epochs=1"], "asha stops no trial"),
+        (["search.trials=2"], "winners is 3, but there are only 2 trials"),
+        (["deepspeed.zero_stage=2"], "with one worker there is nothing to shard"),
+        (
+            ["search.algorithm=grid", "space={batch_size: {int: [1, 99]}}"],
+            "the grid has 99 points; only the first 24",
+        ),
+    ],
+)
+def test_setting_without_effect_is_noted(overrides: list[str], note: str) -> None:
+    assert any(note in line for line in plan(*overrides).notes)
+
+
+def test_usual_study_has_nothing_to_note() -> None:
+    assert plan().notes == ()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["resources.workers=9"], "one trial needs 9 x 1 CPUs, but there are 8 CPUs"),
+        (["resources.gpus_per_worker=1"], "0 GPUs"),
+        (["resources.concurrent_trials=20"], "only 8 fit"),
+    ],
+)
+def test_what_does_not_fit_is_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        plan(*overrides)
