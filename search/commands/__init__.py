@@ -1,0 +1,1 @@
+"""The subcommands of clicktune, one module a group; heavy imports stay inside the functions."""

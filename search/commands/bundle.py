@@ -1,0 +1,68 @@
+"""clicktune bundle: look at a bundle, verify it, predict with it."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from search.commands.preflight import preflight
+
+
+@click.group()
+def bundle() -> None:
+    """Look at a bundle, verify it, predict with it."""
+
+
+@bundle.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+def info(folder: Path) -> None:
+    """Say what the bundle in FOLDER is and how well it did."""
+    from trainables.bundle.verify import describe_bundle
+
+    with preflight():
+        facts = describe_bundle(folder)
+    for name, value in facts.items():
+        click.echo(_fact(name, value))
+
+
+def _fact(name: str, value: Any, indent: str = "") -> str:  # noqa: ANN401 - any plain value
+    if isinstance(value, dict) and value:
+        below = "\n".join(_fact(str(key), item, indent + "  ") for key, item in value.items())
+        return f"{indent}{name}:\n{below}"
+    if isinstance(value, float):
+        value = f"{value:.4g}"
+    elif isinstance(value, list | tuple):
+        value = ", ".join(f"{item:.4g}" if isinstance(item, float) else str(item) for item in value)
+    return f"{indent}{name}: {'–' if value is None else value}"  # noqa: RUF001 - an en dash
+
+
+@bundle.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+def verify(folder: Path) -> None:
+    """Check every hash of the bundle in FOLDER, its schema, and that it predicts as at export."""
+    from trainables.bundle.verify import verify_bundle
+
+    with preflight():
+        result = verify_bundle(folder)
+    click.echo(
+        f"{folder} is verified: {result.num_files} files match their SHA-256, "
+        f"{result.num_parity_rows} rows give what they gave at export "
+        f"(largest difference {result.largest_difference:.1e})"
+    )
+
+
+@bundle.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("table", type=click.Path(path_type=Path))
+@click.argument("output", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--threads", type=click.IntRange(min=1), help="Threads; default: one for each core.")
+def predict(folder: Path, table: Path, output: Path, threads: int | None) -> None:
+    """Add a column `probability` to the CSV file TABLE and write it to OUTPUT."""
+    from search.predict_csv import predict_csv
+    from trainables.bundle import Predictor
+
+    # A bundle that is wrong and a table that doesn't fit it are both the user's to repair.
+    with preflight():
+        predictor = Predictor(folder, num_threads=threads)
+        num_rows = predict_csv(predictor, table, output)
+    click.echo(f"wrote {output}: {num_rows:,} rows")

@@ -1,0 +1,121 @@
+"""clicktune compress: a study's winners, or one checkpoint, to a bundle."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from search.commands.preflight import FailureError, MistakeError, preflight
+
+if TYPE_CHECKING:
+    from search.study_config import StudyConfig
+
+NO_BUNDLE = (
+    "no candidate keeps within the limits, so there is no bundle; the table above says by how much "
+    "each one misses, and --set compression.max_metric_drop=... allows more"
+)
+
+
+@click.command()
+@click.argument("source", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a key, like compression.max_latency_ms=2.0 or winners=5.",
+)
+@click.option("--address", help="Compress on this Ray cluster (HOST:PORT or auto).")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where the bundle of a checkpoint goes; default: bundle, beside it.",
+)
+def compress(
+    source: Path, overrides: tuple[str, ...], address: str | None, out: Path | None
+) -> None:
+    """Compress SOURCE: a study's folder, or one checkpoint of a study or of `clicktune trial`.
+
+    A study's winners become bundles and the best one is scored on the test split, once. A
+    checkpoint only becomes a bundle. Exit code 1 if no candidate keeps within the limits.
+    """
+    if (source / "trial.json").is_file():
+        if address is not None:
+            raise MistakeError("--address is for a study's folder; one checkpoint is done here")
+        _compress_checkpoint(source, overrides, out or source.parent / "bundle")
+        return
+    if out is not None:
+        raise MistakeError(f"--out is for one checkpoint; the bundles of {source} stay in it")
+    _compress_study(source, overrides, address)
+
+
+def _compress_study(folder: Path, overrides: tuple[str, ...], address: str | None) -> None:
+    from search.commands.present import present, promote_or_fail
+    from search.study_config import load_study
+    from search.tables import open_console, say
+
+    with preflight():
+        _check_study_folder(folder)
+        config = load_study(folder / "study.yaml", overrides)
+    console = open_console()
+    promotion = promote_or_fail(
+        folder, config, address=address, on_ray=address is not None, tell=lambda t: say(console, t)
+    )
+    present(folder, console)
+    if promotion.best is None:
+        raise FailureError(NO_BUNDLE)
+
+
+def _check_study_folder(folder: Path) -> None:
+    from search.ledger import Ledger
+
+    if not Ledger.exists(folder):
+        raise ValueError(
+            f"{folder} is neither a study's folder (no ledger.db) nor a checkpoint (no trial.json)"
+        )
+
+
+def _compress_checkpoint(checkpoint: Path, overrides: tuple[str, ...], output: Path) -> None:
+    from search.tables import open_console, say
+    from trainables.checkpoint import read_checkpoint_info
+    from trainables.compression.pipeline import compress as compress_checkpoint
+
+    with preflight():
+        config = _study_of(checkpoint, overrides)
+        info = read_checkpoint_info(checkpoint)
+    report = compress_checkpoint(
+        checkpoint,
+        config.compression,
+        output,
+        text_columns=config.data.columns.text,
+        metric=config.search.metric,
+        lineage={"study": config.name, "epoch": info.epoch},
+        num_threads=len(os.sched_getaffinity(0)),
+    )
+    console = open_console()
+    metric = report.metric
+    say(console, f"uncompressed: {metric} {report.baseline[metric]:.4f}")
+    for place, candidate in enumerate(report.candidates):
+        mark = " (bundle)" if place == report.chosen else ""
+        say(
+            console,
+            f"{candidate.name}: {metric} {candidate.metrics[metric]:.4f}, "
+            f"{candidate.latency_ms:.2f} ms, {candidate.size_mb:.1f} MB{mark}",
+        )
+    if report.bundle is None:
+        raise FailureError(report.reason)
+    say(console, f"bundle: {output}")
+
+
+def _study_of(checkpoint: Path, overrides: tuple[str, ...]) -> "StudyConfig":
+    """Find the study that a checkpoint belongs to: its folder is a few levels up."""
+    from search.study_config import load_study
+
+    for folder in list(checkpoint.resolve().parents)[:3]:
+        if (folder / "study.yaml").is_file():
+            return load_study(folder / "study.yaml", overrides)
+    raise ValueError(
+        f"{checkpoint} has no study.yaml beside or above it, which names the text columns; leave a "
+        "checkpoint in its study's folder, or in the one that clicktune trial --out made"
+    )

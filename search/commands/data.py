@@ -1,0 +1,106 @@
+"""clicktune data: simulate a log, describe and validate a table."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from search.commands.preflight import preflight, read_study
+
+if TYPE_CHECKING:
+    from search.study_config import StudyConfig
+    from trainables.data.table import ClickTable
+
+
+@click.group()
+def data() -> None:
+    """Simulate, describe and validate tables of clicks."""
+
+
+@data.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--impressions", default=120_000, show_default=True, help="Shown products.")
+@click.option("--products", default=600, show_default=True, help="Products on sale.")
+@click.option("--queries", default=330, show_default=True, help="Distinct queries.")
+@click.option("--seed", default=0, show_default=True, help="Equal settings and seed, equal log.")
+@click.option("--aggregate", is_flag=True, help="One row for each query and title, with counts.")
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(["parquet", "csv", "csv.gz"]),
+    default="parquet",
+    show_default=True,
+)
+def simulate(
+    folder: Path,
+    *,
+    impressions: int,
+    products: int,
+    queries: int,
+    seed: int,
+    aggregate: bool,
+    file_format: str,
+) -> None:
+    """Write a simulated marketplace log into FOLDER.
+
+    log.FORMAT is what a shop would have; truth.FORMAT holds the true click probability of each of
+    its rows, which training never reads; model.json states the model that the clicks were drawn
+    from.
+    """
+    from trainables.data import simulate as simulation
+
+    with preflight():
+        config = simulation.SimulationConfig(
+            num_impressions=impressions,
+            num_products=products,
+            num_queries=queries,
+            aggregate=aggregate,
+            seed=seed,
+        )
+        simulated = simulation.simulate(config)
+        log = simulation.write_simulation(simulated, folder, file_format)  # type: ignore[arg-type]
+    click.echo(f"wrote {log}: {len(simulated.log):,} rows")
+    click.echo(f"columns: {', '.join(map(str, simulated.log.columns))}")
+    click.echo(f"true probabilities: {folder / f'truth.{file_format}'}")
+
+
+def _read(study: str, overrides: tuple[str, ...]) -> "tuple[StudyConfig, ClickTable]":
+    from trainables.data.table import load_clicks
+
+    config = read_study(study, overrides)
+    with preflight():
+        return config, load_clicks(config.data, config.task)
+
+
+@data.command()
+@click.argument("study")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key.")
+def validate(study: str, overrides: tuple[str, ...]) -> None:
+    """Check the table of STUDY (a file, or a built-in study's name)."""
+    config, table = _read(study, overrides)
+    click.echo(
+        f"{config.data.path} is fine: {table.num_source_rows:,} rows, {len(table):,} after merging "
+        f"identical ones, fingerprint {table.fingerprint}"
+    )
+
+
+@data.command()
+@click.argument("study")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key.")
+def describe(study: str, overrides: tuple[str, ...]) -> None:
+    """Describe the table of STUDY: its split, clicks, groups and text lengths."""
+    from search.tables import data_table, open_console, say
+    from trainables.data.describe import describe as describe_table
+
+    config, table = _read(study, overrides)
+    with preflight():
+        facts = describe_table(table, config.encoder)
+    console = open_console()
+    console.print(data_table(facts.fingerprint, (*facts.parts, facts.whole)))
+    percentiles = facts.token_percentiles
+    say(
+        console,
+        f"tokens of a row: median {percentiles[50]}, 95 % up to {percentiles[95]}, longest "
+        f"{percentiles[100]}; {facts.truncated_share:.1%} of the rows are longer than "
+        f"encoder.max_tokens, {config.encoder.max_tokens}",
+    )

@@ -1,0 +1,169 @@
+"""clicktune search: a study from its file to a verified bundle."""
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from search.commands.preflight import FailureError, MistakeError, is_own, preflight, read_study
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from search.events import StudyEvent
+    from search.results import StudyResult
+    from search.study import Study
+    from search.trial_record import TrialRecord
+
+INTERRUPTED = 130
+
+
+@click.command()
+@click.argument("study")
+@click.option("--address", help="Join this Ray cluster: HOST:PORT of its head, or auto.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("runs"),
+    show_default=True,
+    help="Folder that gets a folder for the study; with a cluster, one that all machines share.",
+)
+@click.option("--resume", is_flag=True, help="Go on with the study that is in the folder.")
+@click.option("--dry-run", is_flag=True, help="Say what would run, and start nothing.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key.")
+def search(
+    study: str,
+    address: str | None,
+    out: Path,
+    *,
+    resume: bool,
+    dry_run: bool,
+    overrides: tuple[str, ...],
+) -> int:
+    """Search the space of STUDY, compress the winners, and export and verify the best bundle.
+
+    STUDY is a file, or the name of one that comes with ClickTune. Everything is written to
+    OUT/NAME. Ctrl-C, or a kill, leaves a study that --resume goes on with. Exit code 1 if the study
+    failed or no candidate for the bundle keeps within the limits.
+    """
+    from search.study import Study
+    from search.tables import open_console
+
+    searched = Study(read_study(study, overrides), out=out)
+    console = open_console()
+    if dry_run:
+        _print_plan(searched, address, console)
+        return 0
+    given = ["clicktune", "search", study, "--out", str(out)]
+    given += ["--address", address] if address else []
+    given += [word for override in overrides for word in ("--set", override)]
+    return run_to_bundle(
+        searched,
+        console,
+        address=address,
+        resume=resume,
+        resume_command=shlex.join([*given, "--resume"]),
+    )
+
+
+def _print_plan(study: "Study", address: str | None, console: "Console") -> None:
+    from search.study_config import dump_study
+    from search.tables import print_plan, say
+
+    with preflight():
+        plan = study.plan(address)
+    say(console, dump_study(plan.config))
+    print_plan(console, plan)
+
+
+def run_to_bundle(
+    study: "Study",
+    console: "Console",
+    *,
+    address: str | None,
+    resume: bool,
+    resume_command: str,
+) -> int:
+    """Run a study, promote its winners and print what was found.
+
+    Args:
+        study: Checked, not started.
+        console: Where progress and results go.
+        address: Of a cluster to join; None: a Ray on this machine.
+        resume: Go on with what is in the study's folder.
+        resume_command: What to tell the user to type after an interruption.
+
+    Returns:
+        The exit code: 0, or 130 after Ctrl-C.
+
+    Raises:
+        MistakeError: if the study can't start, through the user's fault.
+        FailureError: if it failed, or no candidate for the bundle keeps within the limits.
+    """
+    from search.commands.present import present, promote_or_fail
+    from search.ledger import Ledger
+    from search.tables import say
+
+    try:
+        result = _run(study, console, address=address, resume=resume)
+        promotion = None
+        if result.status != "interrupted":
+            _check_result(result)
+            promotion = promote_or_fail(
+                study.folder,
+                study.config,
+                address=address,
+                on_ray=address is not None or study.config.winners > 1,
+                tell=lambda line: say(console, line),
+            )
+    except KeyboardInterrupt:
+        promotion = None
+    if promotion is None:
+        if Ledger.exists(study.folder):
+            say(console, f"interrupted; go on with: {resume_command}")
+        return INTERRUPTED
+    present(study.folder, console)
+    if promotion.best is None:
+        raise FailureError(
+            "no candidate keeps within the limits, so there is no bundle; allow more with "
+            f"clicktune compress {study.folder} --set compression.max_metric_drop=..."
+        )
+    return 0
+
+
+def _run(study: "Study", console: "Console", *, address: str | None, resume: bool) -> "StudyResult":
+    """Run a study under its display; only what goes wrong before a trial starts is a mistake."""
+    from search.display import StudyDisplay, study_goal
+    from search.ledger import Ledger
+
+    earlier: tuple[TrialRecord, ...] = ()
+    if Ledger.exists(study.folder):
+        with preflight(), Ledger.read(study.folder) as ledger:
+            earlier = tuple(ledger.trials())
+    started = False
+
+    with StudyDisplay(study_goal(study.config), console, trials=earlier) as display:
+
+        def on_event(event: "StudyEvent") -> None:
+            nonlocal started
+            started = started or event.trial is not None
+            display.on_event(event)
+
+        try:
+            return study.run(address=address, resume=resume, on_event=on_event)
+        except (ValueError, OSError) as error:
+            if started or not is_own(error):
+                raise
+            raise MistakeError(str(error)) from error
+
+
+def _check_result(result: "StudyResult") -> None:
+    if result.best is not None and result.status != "failed":
+        return
+    reasons = [trial.error for trial in result.trials if trial.state == "failed" and trial.error]
+    reason = f"; the first one:\n{reasons[0].strip()}" if reasons else ""
+    raise FailureError(
+        f"the study was given up: {len(reasons)} of {len(result.trials)} trials failed and none "
+        f"gave a result{reason}"
+    )

@@ -1,0 +1,196 @@
+"""All that a study's folder tells: trials, compressions, test scores, data."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from search.final_scores import FinalScores
+from search.ledger import Ledger
+from search.promotion import BEST, SCORES_FACT
+from search.results import leaderboard
+from search.study_config import StudyConfig, parse_study
+from search.trial_record import ReportRecord, TrialRecord
+from spaces.parameters import Parameter, Value
+from trainables.bundle.export import library_versions
+from trainables.bundle.manifest import read_manifest
+from trainables.compression.report import CompressionReport
+from trainables.data.config import SPLIT_NAMES
+from trainables.data.describe import PartDescription
+from trainables.data.prepared import PreparedData
+from trainables.metrics import METRICS, Metric
+
+REPORT_FILE = "report.html"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RankedTrial:
+    """A trial in the leaderboard."""
+
+    rank: int | None
+    """From 1; None for a trial without a result."""
+    trial: TrialRecord
+    """The trial."""
+    best: ReportRecord | None
+    """Its best report."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StudyEvidence:
+    """A study as it stands."""
+
+    folder: Path
+    """The study's folder."""
+    config: StudyConfig
+    """The resolved study."""
+    ranking: tuple[RankedTrial, ...]
+    """The leaderboard: best first, failed trials last."""
+    compressions: Mapping[int, CompressionReport]
+    """What compressing gave, by trial."""
+    best: int | None
+    """The trial whose bundle was chosen."""
+    scores: FinalScores | None
+    """What the test split said about that bundle."""
+    num_scored: int
+    """For how many bundles the test split was scored."""
+    data_fingerprint: str
+    """Hash of the data; empty before it was prepared, or where it is gone."""
+    data_parts: tuple[PartDescription, ...]
+    """Training, validation and test; as above."""
+    libraries: Mapping[str, str]
+    """Versions that made the bundle; before there is one, those that are installed."""
+
+    @property
+    def metric(self) -> Metric:
+        """What was optimized."""
+        return METRICS[self.config.search.metric]
+
+    @property
+    def varied(self) -> dict[str, Parameter]:
+        """The hyperparameters that the space varies; the others are the same in every trial."""
+        return {
+            name: parameter
+            for name, parameter in self.config.space.parameters.items()
+            if parameter.choices is None or len(parameter.choices) > 1
+        }
+
+    def varied_params(self, trial: TrialRecord) -> dict[str, Value]:
+        """Return what tells a trial from the others."""
+        return {name: value for name, value in trial.params.items() if name in self.varied}
+
+    @property
+    def trials(self) -> tuple[TrialRecord, ...]:
+        """Every trial, by number."""
+        return tuple(sorted((row.trial for row in self.ranking), key=lambda trial: trial.number))
+
+    @property
+    def bundle(self) -> Path | None:
+        """The chosen bundle's link."""
+        return None if self.best is None else self.folder / BEST
+
+
+def read_evidence(folder: Path) -> StudyEvidence:
+    """Read a study's folder, also while the study runs.
+
+    Raises:
+        ValueError: if it holds no study.
+    """
+    with Ledger.read(folder) as ledger:
+        config = parse_study(ledger.fact("config"), source=f"the study in {folder}")
+        trials, entries = ledger.trials(), ledger.compressions()
+        scored: list[dict[str, Any]] = ledger.fact(SCORES_FACT, [])
+    best, data = _chosen(folder), _open_data(folder)
+    scores = [FinalScores.from_dict(entry) for entry in scored]
+    return StudyEvidence(
+        folder=folder,
+        config=config,
+        ranking=rank(trials, METRICS[config.search.metric]),
+        compressions={
+            number: CompressionReport.from_dict(entry["report"])
+            for number, entry in entries.items()
+        },
+        best=best,
+        scores=next((s for s in reversed(scores) if s.trial == best), None),
+        num_scored=len(scores),
+        data_fingerprint="" if data is None else data.fingerprint,
+        data_parts=() if data is None else _describe_parts(data),
+        libraries=_libraries(folder, best),
+    )
+
+
+def rank(trials: Sequence[TrialRecord], metric: Metric) -> tuple[RankedTrial, ...]:
+    """Return the leaderboard, and after it the trials that have no place on it, by number."""
+    standings = leaderboard(trials, metric.name, higher_is_better=metric.higher_is_better)
+    ranked = [
+        RankedTrial(
+            rank=standing.rank,
+            trial=standing.trial,
+            best=next(r for r in standing.trial.reports if r.epoch == standing.epoch),
+        )
+        for standing in standings
+    ]
+    numbers = {row.trial.number for row in ranked}
+    others = [
+        RankedTrial(
+            rank=None,
+            trial=trial,
+            best=trial.best_report(metric.name, higher_is_better=metric.higher_is_better),
+        )
+        for trial in trials
+        if trial.number not in numbers
+    ]
+    return (*ranked, *others)
+
+
+def _chosen(folder: Path) -> int | None:
+    link = folder / BEST
+    if not link.is_dir():
+        return None
+    digits = link.resolve().name.rpartition("-")[2]
+    return int(digits) if digits.isdigit() else None
+
+
+def _open_data(folder: Path) -> PreparedData | None:
+    for candidate in sorted((folder / "data").glob("[!.]*")):
+        try:
+            return PreparedData.open(candidate)
+        except ValueError:
+            # Damaged or from another version: the report can do without.
+            continue
+    return None
+
+
+def _describe_parts(data: PreparedData) -> tuple[PartDescription, ...]:
+    parts = []
+    for name in SPLIT_NAMES:
+        rows = data.rows(name)
+        parts.append(
+            PartDescription(
+                name=name,
+                num_rows=len(rows),
+                num_groups=len(np.unique(rows.groups)),
+                clicks=float(rows.clicks.sum(dtype=np.float64)),
+                impressions=float(rows.impressions.sum(dtype=np.float64)),
+            )
+        )
+    return tuple(parts)
+
+
+def _libraries(folder: Path, best: int | None) -> Mapping[str, str]:
+    if best is not None:
+        return read_manifest((folder / BEST).resolve()).libraries
+    return library_versions()
+
+
+def without_paths(config: StudyConfig) -> StudyConfig:
+    """Return the study with file names instead of whole paths, for a report that is passed on."""
+    truth = config.data.truth
+    data = dataclasses.replace(
+        config.data,
+        path=Path(config.data.path).name,
+        truth=None if truth is None else Path(truth).name,
+    )
+    return dataclasses.replace(config, data=data)

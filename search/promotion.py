@@ -1,0 +1,359 @@
+"""Winners -> compression -> bundles."""
+
+import dataclasses
+import itertools
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from search.final_scores import FinalScores
+from search.formatting import format_duration, format_metric, trial_name
+from search.ledger import Ledger
+from search.results import Standing, leaderboard
+from search.study_config import StudyConfig
+from search.trial_record import TrialRecord
+from trainables.bundle.manifest import MODEL_FILE, file_record
+from trainables.bundle.verify import verify_bundle
+from trainables.compression.config import CompressionConfig
+from trainables.compression.report import CompressionReport
+from trainables.metrics import METRICS
+
+BUNDLES, BEST = "bundles", "best"
+"""The study's folder of bundles, and its link to the chosen one."""
+SCORES_FACT = "final_scores"
+"""Where the ledger keeps what the test split said: a list, one entry for each bundle scored."""
+
+
+class PromotionError(RuntimeError):
+    """A study's winners gave no bundle that can be trusted."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Promotion:
+    """What became of a study's winners."""
+
+    reports: Mapping[int, CompressionReport]
+    """By trial."""
+    errors: Mapping[int, str]
+    """Winners whose compression failed, and why."""
+    best: int | None
+    """The trial whose bundle was chosen; None if no candidate kept within the study's limits."""
+    scores: FinalScores | None
+    """What the test split said about that bundle."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Job:
+    """One compression, as a worker is told."""
+
+    number: int
+    checkpoint: str
+    config: CompressionConfig
+    output: str
+    text_columns: tuple[str, ...]
+    metric: str
+    lineage: Mapping[str, Any]
+    num_threads: int
+
+    def run(self) -> CompressionReport:
+        from trainables.compression.pipeline import compress
+
+        return compress(
+            Path(self.checkpoint),
+            self.config,
+            Path(self.output),
+            text_columns=self.text_columns,
+            metric=self.metric,
+            lineage=self.lineage,
+            num_threads=self.num_threads,
+        )
+
+
+def bundle_folder(folder: Path, number: int) -> Path:
+    """Return where a study keeps the bundle of a trial."""
+    return folder / BUNDLES / trial_name(number)
+
+
+def find_winners(trials: Sequence[TrialRecord], config: StudyConfig) -> dict[int, Standing]:
+    """Return the best ended trials whose best checkpoint is still there, by number, best first."""
+    metric = METRICS[config.search.metric]
+    winners = {
+        standing.trial.number: standing
+        for standing in leaderboard(trials, metric.name, higher_is_better=metric.higher_is_better)
+        if standing.trial.state in ("completed", "stopped")
+        and standing.checkpoint is not None
+        and standing.checkpoint.path.is_dir()
+    }
+    return dict(itertools.islice(winners.items(), config.winners))
+
+
+def promote(
+    folder: Path,
+    config: StudyConfig,
+    *,
+    on_ray: bool = False,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Promotion:
+    """Compress a study's winners, choose the best bundle, and score the test split once for it.
+
+    What an earlier call finished is not done again: neither a compression with the same settings
+    nor the test scores of the same bundle. A kill leaves no half-written bundle.
+
+    Args:
+        folder: The study's folder; its ledger is locked meanwhile.
+        config: The study; its ``compression`` may differ from an earlier call's.
+        on_ray: Compress as tasks of the Ray that this process is connected to, instead of one after
+            the other here.
+        tell: Called with a line for a person whenever something is done.
+
+    Raises:
+        ValueError: if the folder holds no study, or another process works on it.
+        PromotionError: if no trial has ended, every compression failed, or the bundle fails its
+            verification.
+    """
+    with Ledger.open(folder) as ledger:
+        winners = find_winners(ledger.trials(), config)
+        if not winners:
+            raise PromotionError(
+                f"no trial of {folder} has ended with a result, so there is nothing to compress; "
+                "resume the study with clicktune search --resume"
+            )
+        _sweep(folder)
+        reports, errors = _compress_all(ledger, folder, config, winners, on_ray=on_ray, tell=tell)
+        if not reports:
+            raise PromotionError(
+                f"every compression failed; the first: {next(iter(errors.values()))}"
+            )
+        best = choose_best(reports, config.search.metric)
+        scores = None
+        if best is None:
+            (folder / BEST).unlink(missing_ok=True)
+        else:
+            scores = _score_once(ledger, folder, config, winners[best], tell)
+            _verify(bundle_folder(folder, best), tell)
+            _link_best(folder, best)
+    return Promotion(reports=reports, errors=errors, best=best, scores=scores)
+
+
+def _compress_all(
+    ledger: Ledger,
+    folder: Path,
+    config: StudyConfig,
+    winners: Mapping[int, Standing],
+    *,
+    on_ray: bool,
+    tell: Callable[[str], None],
+) -> tuple[dict[int, CompressionReport], dict[int, str]]:
+    """Return every winner's report, done now or before, or why it failed."""
+    reports = _recorded(ledger, folder, config, winners.values())
+    errors: dict[int, str] = {}
+    pending = [winner for winner in winners.values() if winner.trial.number not in reports]
+    if pending:
+        names = ", ".join(str(winner.trial.number) for winner in pending)
+        tell(f"compressing trial{'s' if len(pending) > 1 else ''} {names}")
+    jobs = [_job(folder, config, winner, alone=not on_ray) for winner in pending]
+    for job, outcome in (_run_on_ray if on_ray else _run_here)(jobs):
+        if isinstance(outcome, Exception):
+            errors[job.number] = _reason(outcome)
+            tell(f"trial {job.number} could not be compressed: {errors[job.number]}")
+            continue
+        reports[job.number] = report = _settle(folder, job.number, outcome)
+        record = _record(folder, config, winners[job.number], report)
+        ledger.add_compression(job.number, record)
+        tell(_describe(job.number, report, config.search.metric))
+    return reports, errors
+
+
+def choose_best(reports: Mapping[int, CompressionReport], metric: str) -> int | None:
+    """Return the trial with the best bundle on the validation split; None if there is no bundle."""
+    sign = 1 if METRICS[metric].higher_is_better else -1
+    values = {
+        number: sign * report.candidates[report.chosen].metrics[metric]
+        for number, report in reports.items()
+        if report.chosen is not None
+    }
+    return max(values, key=lambda number: values[number], default=None)
+
+
+def graph_hash(bundle: Path) -> str:
+    """Identify a bundle by its graph."""
+    return file_record(bundle / MODEL_FILE).sha256
+
+
+def _checkpoint(winner: Standing) -> Path:
+    assert winner.checkpoint is not None
+    return winner.checkpoint.path
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what compressions that were killed left behind."""
+    for path in (folder / BUNDLES).glob(".*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _job(folder: Path, config: StudyConfig, winner: Standing, *, alone: bool) -> _Job:
+    cores = config.resources.cpus_per_worker
+    return _Job(
+        number=winner.trial.number,
+        checkpoint=str(_checkpoint(winner).resolve()),
+        config=config.compression,
+        output=str(bundle_folder(folder, winner.trial.number).resolve()),
+        text_columns=config.data.columns.text,
+        metric=config.search.metric,
+        lineage={
+            "study": config.name,
+            "trial": winner.trial.number,
+            "epoch": winner.epoch,
+            "params": dict(winner.trial.params),
+        },
+        num_threads=len(os.sched_getaffinity(0)) if alone else cores,
+    )
+
+
+def _run_here(jobs: Sequence[_Job]) -> Iterator[tuple[_Job, CompressionReport | Exception]]:
+    for job in jobs:
+        try:
+            yield job, job.run()
+        except Exception as error:  # noqa: BLE001 - the other winners may still give a bundle
+            yield job, error
+
+
+def _run_on_ray(jobs: Sequence[_Job]) -> Iterator[tuple[_Job, CompressionReport | Exception]]:
+    """Run jobs side by side, each with a trial worker's share of the CPUs, as they finish."""
+    import ray
+
+    # A killed worker process is worth one more try; an exception would only come again.
+    remote = ray.remote(_Job.run)
+    running = {
+        remote.options(num_cpus=job.num_threads, max_retries=1).remote(job): job for job in jobs
+    }
+    try:
+        while running:
+            (ready, *_), _ = ray.wait(list(running), num_returns=1)
+            job = running.pop(ready)
+            try:
+                yield job, ray.get(ready)
+            except Exception as error:  # noqa: BLE001 - as in _run_here
+                yield job, error
+    finally:
+        for reference in running:
+            ray.cancel(reference, force=True)
+
+
+def _reason(error: Exception) -> str:
+    # A Ray task's error wraps the original one, whose text is all that a person needs.
+    cause = getattr(error, "cause", None) or error
+    return f"{type(cause).__name__}: {cause}"
+
+
+def _settle(folder: Path, number: int, report: CompressionReport) -> CompressionReport:
+    """Make the bundle's path relative, so that the study's folder may be moved as a whole."""
+    if report.bundle is None:
+        # A bundle from looser limits would pass for this compression's.
+        shutil.rmtree(bundle_folder(folder, number), ignore_errors=True)
+        return report
+    bundle = Path(report.bundle).relative_to(folder.resolve())
+    return dataclasses.replace(report, bundle=str(bundle))
+
+
+def _identity(config: StudyConfig, winner: Standing) -> dict[str, Any]:
+    return {
+        "config": dataclasses.asdict(config.compression)
+        | {
+            # JSON has no tuples.
+            "keep_fractions": list(config.compression.keep_fractions)
+        },
+        "metric": config.search.metric,
+        "config_hash": winner.trial.config_hash,
+        "epoch": winner.epoch,
+    }
+
+
+def _record(
+    folder: Path, config: StudyConfig, winner: Standing, report: CompressionReport
+) -> dict[str, Any]:
+    graph = None if report.bundle is None else graph_hash(folder / report.bundle)
+    return {**_identity(config, winner), "report": report.to_dict(), "model_sha256": graph}
+
+
+def _recorded(
+    ledger: Ledger, folder: Path, config: StudyConfig, winners: Iterable[Standing]
+) -> dict[int, CompressionReport]:
+    """Return the compressions that need not be done again."""
+    recorded = ledger.compressions()
+    found: dict[int, CompressionReport] = {}
+    for winner in winners:
+        entry = recorded.get(winner.trial.number)
+        identity = _identity(config, winner)
+        if entry is None or {name: entry.get(name) for name in identity} != identity:
+            continue
+        report = CompressionReport.from_dict(entry["report"])
+        # A kill may have left another bundle in its place, or none.
+        graph = None if report.bundle is None else folder / report.bundle / MODEL_FILE
+        if graph is None or (graph.is_file() and graph_hash(graph.parent) == entry["model_sha256"]):
+            found[winner.trial.number] = report
+    return found
+
+
+def _describe(number: int, report: CompressionReport, metric: str) -> str:
+    took = format_duration(report.seconds)
+    if report.chosen is None:
+        return f"trial {number}: {report.reason} ({took})"
+    chosen = report.candidates[report.chosen]
+    return (
+        f"trial {number}: {chosen.name}, {metric} "
+        f"{format_metric(chosen.metrics[metric])}, {chosen.latency_ms:.2f} ms, "
+        f"{chosen.size_mb:.1f} MB ({took})"
+    )
+
+
+def _score_once(
+    ledger: Ledger, folder: Path, config: StudyConfig, winner: Standing, tell: Callable[[str], None]
+) -> FinalScores:
+    from search.scoring import score_test_split
+    from trainables.bundle.export import with_test_metrics
+    from trainables.bundle.manifest import read_manifest
+    from trainables.checkpoint import read_checkpoint_info
+    from trainables.data.prepared import PreparedData
+
+    bundle = bundle_folder(folder, winner.trial.number)
+    entries: list[dict[str, Any]] = ledger.fact(SCORES_FACT, [])
+    sha256 = graph_hash(bundle)
+    scores = next((FinalScores.from_dict(e) for e in entries if e["model_sha256"] == sha256), None)
+    if scores is None:
+        tell("scoring the test split")
+        info = read_checkpoint_info(_checkpoint(winner))
+        scores = score_test_split(
+            config,
+            PreparedData.open(Path(info.setup.data_folder)),
+            trial=winner.trial.number,
+            checkpoint=_checkpoint(winner),
+            bundle=bundle,
+        )
+        ledger.set_fact(SCORES_FACT, [*entries, scores.to_dict()])
+    # Recorded first: a kill in between must not lead to a second look at the test split.
+    if read_manifest(bundle).test_metrics is None:
+        with_test_metrics(bundle, scores.summary())
+    return scores
+
+
+def _verify(bundle: Path, tell: Callable[[str], None]) -> None:
+    try:
+        result = verify_bundle(bundle)
+    except ValueError as error:
+        raise PromotionError(f"the exported bundle fails its verification: {error}") from error
+    tell(
+        f"verified the bundle: {result.num_files} files match their SHA-256, "
+        f"{result.num_parity_rows} rows give what they gave at export"
+    )
+
+
+def _link_best(folder: Path, number: int) -> None:
+    """Point ``best`` at a bundle; whoever follows it finds the old one or the new one."""
+    unfinished = folder / f".{BEST}-{os.getpid()}"
+    unfinished.unlink(missing_ok=True)
+    unfinished.symlink_to(Path(BUNDLES) / trial_name(number))
+    unfinished.replace(folder / BEST)

@@ -1,0 +1,123 @@
+"""Score the test split, once, with everything that the report compares."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from search.final_scores import BASELINE, BUNDLE, CEILING, WINNER, FinalScores, Score
+from search.study_config import StudyConfig
+from trainables.baselines import tfidf_baseline
+from trainables.bundle.manifest import MODEL_FILE, file_record
+from trainables.bundle.scoring import score_bundle
+from trainables.checkpoint import load_model
+from trainables.data.prepared import PreparedData, Rows
+from trainables.data.table import ClickTable, load_clicks
+from trainables.data.truth import true_probabilities
+from trainables.fine_tune import predict_probabilities
+from trainables.metrics import METRICS, bootstrap_difference, bootstrap_interval
+
+
+def score_test_split(
+    config: StudyConfig, data: PreparedData, *, trial: int, checkpoint: Path, bundle: Path
+) -> FinalScores:
+    """Score the test rows with everything that the report compares.
+
+    Args:
+        config: The study.
+        data: What its trials were trained on.
+        trial: The winner's number.
+        checkpoint: The winner's best checkpoint.
+        bundle: What was made of it.
+    """
+    rows = data.rows("test")
+    probabilities = {
+        BUNDLE: score_bundle(bundle, rows),
+        WINNER: predict_probabilities(load_model(checkpoint), rows),
+    }
+    others, note = _references(config, rows)
+    probabilities.update(others)
+    metrics = tuple(dict.fromkeys((config.search.metric, "roc_auc")))
+    lift = {}
+    if BASELINE in probabilities:
+        lift = {name: _lift(name, probabilities, rows) for name in metrics}
+    return FinalScores(
+        trial=trial,
+        model_sha256=file_record(bundle / MODEL_FILE).sha256,
+        scores={
+            name: {model: _score(name, given, rows) for model, given in probabilities.items()}
+            for name in metrics
+        },
+        lift=lift,
+        note=note,
+    )
+
+
+def _references(config: StudyConfig, rows: Rows) -> tuple[dict[str, np.ndarray], str]:
+    """Return the baseline's and, for a simulated log, the true probabilities of the test rows."""
+    try:
+        table = load_clicks(config.data, config.task)
+    except ValueError as error:
+        return {}, f"no baseline: the table can't be read any more ({error})"
+    if not _same_rows(table, rows):
+        return {}, f"no baseline: {config.data.path} has changed since the study began"
+    metric = METRICS[config.search.metric]
+    found = {BASELINE: tfidf_baseline(table, metric).test_probabilities}
+    if config.data.truth is None:
+        return found, ""
+    try:
+        found[CEILING] = true_probabilities(config.data, table)[table.split == 2]
+    except ValueError as error:
+        return found, f"no ceiling: {error}"
+    return found, ""
+
+
+def _same_rows(table: ClickTable, rows: Rows) -> bool:
+    test = table.split == 2
+    columns = ([column[row] for row in np.flatnonzero(test)] for column in table.texts)
+    texts = list(zip(*columns, strict=True))
+    return (
+        np.array_equal(table.clicks[test], rows.clicks)
+        and np.array_equal(table.impressions[test], rows.impressions)
+        and texts == rows.texts()
+    )
+
+
+def _resampler() -> np.random.Generator:
+    # The same resamples for every model, so that their intervals can be compared.
+    return np.random.default_rng(0)
+
+
+def _score(metric: str, probabilities: np.ndarray, rows: Rows) -> Score:
+    value = METRICS[metric].function(probabilities, rows.clicks, rows.impressions)
+    if len(np.unique(rows.groups)) < 2:
+        return Score(value=value, low=None, high=None)
+    low, high = bootstrap_interval(
+        METRICS[metric],
+        probabilities,
+        rows.clicks,
+        rows.impressions,
+        rows.groups,
+        rng=_resampler(),
+    )
+    return Score(value=value, low=low, high=high)
+
+
+def _lift(metric: str, probabilities: Mapping[str, np.ndarray], rows: Rows) -> Score:
+    function = METRICS[metric].function
+    ours, theirs = probabilities[BUNDLE], probabilities[BASELINE]
+    value = function(ours, rows.clicks, rows.impressions) - function(
+        theirs, rows.clicks, rows.impressions
+    )
+    if len(np.unique(rows.groups)) < 2:
+        return Score(value=value, low=None, high=None)
+    low, high = bootstrap_difference(
+        METRICS[metric],
+        ours,
+        theirs,
+        rows.clicks,
+        rows.impressions,
+        rows.groups,
+        rng=_resampler(),
+    )
+    return Score(value=value, low=low, high=high)

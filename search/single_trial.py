@@ -1,0 +1,48 @@
+"""One trial of a study outside of any search: its hyperparameters and its setup."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from search.study_config import StudyConfig
+from spaces.trial_config import TrialConfig
+from trainables.encoder import encoder_fingerprint, find_encoder
+from trainables.trial_setup import TrialSetup
+
+if TYPE_CHECKING:
+    from trainables.data.prepared import PreparedData
+
+HYPERPARAMETERS = tuple(field.name for field in dataclasses.fields(TrialConfig))
+"""What ``clicktune trial --set`` takes by its bare name."""
+
+
+def single_trial(config: StudyConfig, chosen: Mapping[str, Any]) -> TrialConfig:
+    """Decide the hyperparameters of a trial that no algorithm proposed.
+
+    Args:
+        config: Gives the epochs and the seed, and the space's constants.
+        chosen: Hyperparameters by name, which win over all else.
+
+    Raises:
+        ValueError: if a value is out of its range.
+    """
+    constants = {
+        name: parameter.choices[0]
+        for name, parameter in config.space.parameters.items()
+        if parameter.choices is not None and len(parameter.choices) == 1 and not parameter.when
+    }
+    values = {"epochs": config.search.epochs, "seed": config.search.seed, **constants, **chosen}
+    return TrialConfig(**values)
+
+
+def single_trial_setup(config: StudyConfig, data: "PreparedData") -> TrialSetup:
+    """Describe what the trial runs on: this process alone, however many workers the study has."""
+    return TrialSetup(
+        data_folder=str(data.folder.resolve()),
+        data_fingerprint=data.fingerprint,
+        encoder_fingerprint=encoder_fingerprint(find_encoder(config.encoder)),
+        task=config.task,
+        encoder=config.encoder,
+        deepspeed=config.deepspeed,
+        resources=dataclasses.replace(config.resources, workers=1),
+    )

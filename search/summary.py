@@ -1,0 +1,96 @@
+"""What a study found, in a few sentences."""
+
+from search.evidence import RankedTrial, StudyEvidence
+from search.final_scores import BASELINE, BUNDLE, CEILING, LABELS, Score
+from search.formatting import format_duration, format_metric, format_params
+
+
+def summarize(evidence: StudyEvidence) -> list[str]:
+    """Say what was searched, what won, by how much over the baseline, and what it costs."""
+    sentences = [_searched(evidence)]
+    leader = evidence.ranking[0] if evidence.ranking else None
+    if leader is not None and leader.best is not None:
+        sentences.append(_won(evidence, leader))
+    sentences += _scored(evidence)
+    sentences += _costs(evidence)
+    return sentences
+
+
+def format_interval(score: Score) -> str:
+    """Write a score with its interval: 0.7154 (0.7012 to 0.7290)."""
+    if score.low is None or score.high is None:
+        return format_metric(score.value)
+    return (
+        f"{format_metric(score.value)} ({format_metric(score.low)} to {format_metric(score.high)})"
+    )
+
+
+def _searched(evidence: StudyEvidence) -> str:
+    trials = evidence.trials
+    search = evidence.config.search
+    states = [trial.state for trial in trials]
+    text = (
+        f"{len(trials)} of {search.trials} trials ({search.algorithm}, scheduler "
+        f"{search.scheduler}) searched {len(evidence.varied)} hyperparameters: "
+        f"{states.count('completed')} ran to their end, "
+        f"{states.count('stopped')} were stopped early"
+    )
+    if failed := states.count("failed"):
+        text += f", {failed} failed"
+    if running := states.count("running"):
+        text += f", {running} {'is' if running == 1 else 'are'} not finished"
+    spent = sum(trial.seconds for trial in trials)
+    return f"{text}; training took {format_duration(spent)} of trial time."
+
+
+def _won(evidence: StudyEvidence, leader: RankedTrial) -> str:
+    assert leader.best is not None
+    label, value = evidence.metric.label, leader.best.metrics[evidence.metric.name]
+    verb = "leads" if any(t.state == "running" for t in evidence.trials) else "is best"
+    return (
+        f"Trial {leader.trial.number} {verb} with validation {label} {format_metric(value)} "
+        f"({format_params(evidence.varied_params(leader.trial))})."
+    )
+
+
+def _scored(evidence: StudyEvidence) -> list[str]:
+    if evidence.scores is None:
+        return []
+    metric = evidence.metric
+    scores = evidence.scores.scores[metric.name]
+    text = (
+        f"On the test split the bundle of trial {evidence.scores.trial} reaches {metric.label} "
+        f"{format_interval(scores[BUNDLE])}"
+    )
+    lift = evidence.scores.lift.get(metric.name)
+    if lift is not None:
+        # A metric that is minimized is better where the difference is negative.
+        side = "above" if lift.value >= 0 else "below"
+        text += f", {abs(lift.value):.4f} {side} {LABELS[BASELINE]}"
+        if lift.low is not None and lift.high is not None:
+            text += f" (95 % interval of the difference {lift.low:+.4f} to {lift.high:+.4f})"
+    if CEILING in scores:
+        text += f"; no model could exceed about {format_metric(scores[CEILING].value)}"
+    sentences = [text + "."]
+    if evidence.num_scored > 1:
+        sentences.append(
+            f"The test split was scored for {evidence.num_scored} bundles of this study, so its "
+            "result is a little optimistic if the better one was picked."
+        )
+    if evidence.scores.note:
+        sentences.append(f"There is {evidence.scores.note}.")
+    return sentences
+
+
+def _costs(evidence: StudyEvidence) -> list[str]:
+    if evidence.best is None:
+        return []
+    report = evidence.compressions[evidence.best]
+    assert report.chosen is not None
+    chosen = report.candidates[report.chosen]
+    change = "loses" if chosen.metric_drop > 0 else "gains"
+    return [
+        f"The bundle ({chosen.name}) takes {chosen.size_mb:.1f} MB and {chosen.latency_ms:.2f} ms "
+        f"for one row on one thread; compression {change} {abs(chosen.metric_drop):.4f} of "
+        f"validation {evidence.metric.label}."
+    ]

@@ -1,0 +1,188 @@
+"""A study's results as tables for the terminal."""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from search.evidence import REPORT_FILE, RankedTrial, StudyEvidence
+from search.final_scores import LABELS
+from search.formatting import format_metric, format_params
+from search.predict_csv import PROBABILITY
+from search.study_plan import StudyPlan
+from search.summary import format_interval, summarize
+from trainables.data.describe import PartDescription
+from trainables.metrics import METRICS
+
+MAX_TRIALS = 20
+"""Rows of the leaderboard in a terminal; the report has them all."""
+LOG_WIDTH = 140
+"""Characters of a line where output goes into a file, which has no width of its own."""
+STATE_WORDS = {
+    "completed": "done",
+    "stopped": "stopped early",
+    "running": "not finished",
+    "failed": "failed",
+}
+
+
+def open_console() -> Console:
+    """Return the console of standard output."""
+    fixed = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return Console(highlight=False, width=LOG_WIDTH if fixed else None)
+
+
+def _table(title: str) -> Table:
+    return Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        header_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+
+
+def data_table(fingerprint: str, parts: Sequence[PartDescription]) -> Table:
+    """Draw what a table of clicks amounts to."""
+    table = _table(f"data, fingerprint {fingerprint}")
+    table.add_column("split")
+    for name in ("rows", "groups", "impressions", "clicks", "click rate"):
+        table.add_column(name, justify="right")
+    for part in parts:
+        table.add_row(
+            part.name or "all",
+            f"{part.num_rows:,}",
+            f"{part.num_groups:,}",
+            f"{part.impressions:,.0f}",
+            f"{part.clicks:,.0f}",
+            f"{part.click_rate:.2%}",
+        )
+    return table
+
+
+def leaderboard_table(evidence: StudyEvidence) -> Table:
+    """Draw the best trials, best first."""
+    table = _table(f"leaderboard, {evidence.metric.label} on the validation split")
+    for name in ("rank", "trial", "epochs", evidence.metric.name):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    table.add_column("hyperparameters")
+    for row in evidence.ranking[:MAX_TRIALS]:
+        table.add_row(*_leaderboard_row(row, evidence), style="bold" if row.rank == 1 else None)
+    return table
+
+
+def _leaderboard_row(row: RankedTrial, evidence: StudyEvidence) -> tuple[str, ...]:
+    value = None if row.best is None else row.best.metrics[evidence.metric.name]
+    return (
+        "" if row.rank is None else str(row.rank),
+        str(row.trial.number),
+        f"{row.trial.last_epoch}/{evidence.config.search.epochs}",
+        format_metric(value),
+        STATE_WORDS[row.trial.state],
+        format_params(evidence.varied_params(row.trial)),
+    )
+
+
+def compression_table(evidence: StudyEvidence) -> Table:
+    """Draw every candidate of every compressed winner; the chosen ones are marked."""
+    table = _table("compression, measured in ONNX Runtime on the validation split")
+    for name in ("trial", "kept", "precision", evidence.metric.name, "drop", "ms per row", "MB"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for number, report in evidence.compressions.items():
+        for place, candidate in enumerate(report.candidates):
+            is_bundle = place == report.chosen and number == evidence.best
+            mark = "bundle" if is_bundle else "chosen" if place == report.chosen else ""
+            table.add_row(
+                str(number),
+                f"{candidate.keep_fraction:.0%}",
+                candidate.precision,
+                format_metric(candidate.metrics[evidence.metric.name]),
+                f"{candidate.metric_drop:+.4f}",
+                f"{candidate.latency_ms:.2f}",
+                f"{candidate.size_mb:.1f}",
+                mark,
+                style="bold" if is_bundle else None,
+            )
+    return table
+
+
+def scores_table(evidence: StudyEvidence) -> Table:
+    """Draw what the test split said, each value with its 95 % bootstrap interval."""
+    assert evidence.scores is not None
+    table = _table("test split, scored once, with 95 % bootstrap intervals")
+    table.add_column("")
+    for metric in evidence.scores.scores:
+        table.add_column(METRICS[metric].label)
+    for model, label in LABELS.items():
+        cells = [by_model.get(model) for by_model in evidence.scores.scores.values()]
+        if any(cells):
+            shown = ("" if score is None else format_interval(score) for score in cells)
+            table.add_row(label, *shown)
+    return table
+
+
+def predictions_table(rows: Sequence[Mapping[str, str]]) -> Table:
+    """Draw predicted rows; the last column is the probability."""
+    table = _table("predicted click probabilities of unseen rows")
+    for name in rows[0]:
+        table.add_column(name, justify="right" if name == PROBABILITY else "left")
+    for row in rows:
+        table.add_row(*(Text(value) for value in row.values()))
+    return table
+
+
+def print_plan(console: Console, plan: StudyPlan) -> None:
+    """Print what a study will do."""
+    config = plan.config
+    resources = config.resources
+    points = "infinitely many" if plan.num_points is None else f"{plan.num_points:,}"
+    say(console, f"folder: {plan.folder}")
+    say(console, f"points in the space: {points}; trials: {plan.num_trials}")
+    share = f"{resources.workers} x {resources.cpus_per_worker} CPUs"
+    if resources.gpus_per_worker:
+        share += f" and {resources.workers} x {resources.gpus_per_worker:g} GPUs"
+    say(
+        console,
+        f"each trial gets {share} ({plan.threads_per_worker} threads a worker), up to "
+        f"{config.search.epochs} epochs",
+    )
+    say(
+        console,
+        f"at a time: {plan.num_concurrent} trials on {plan.capacity.cpus:g} CPUs and "
+        f"{plan.capacity.gpus:g} GPUs"
+        + (f"; {plan.num_idle_cpus:g} CPUs stay idle" if plan.num_idle_cpus else ""),
+    )
+    if plan.rungs:
+        say(console, f"asha may stop a trial after epoch {', '.join(map(str, plan.rungs))}")
+    for note in plan.notes:
+        say(console, f"note: {note}")
+
+
+def print_evidence(console: Console, evidence: StudyEvidence) -> None:
+    """Print what a study found, and where its report and bundle are."""
+    if evidence.ranking:
+        console.print(leaderboard_table(evidence))
+    if len(evidence.ranking) > MAX_TRIALS:
+        console.print(f"and {len(evidence.ranking) - MAX_TRIALS} more in the report")
+    if evidence.compressions:
+        console.print(compression_table(evidence))
+    if evidence.scores is not None:
+        console.print(scores_table(evidence))
+    for sentence in summarize(evidence):
+        console.print(Text(sentence))
+    say(console, f"report: {evidence.folder / REPORT_FILE}")
+    if evidence.bundle is not None:
+        say(console, f"bundle: {evidence.bundle}")
+        say(console, f"use it: clicktune bundle predict {evidence.bundle} IN.csv OUT.csv")
+
+
+def say(console: Console, line: str) -> None:
+    """Print a line as it is: no markup, no wrapping, so that a path can be copied."""
+    console.print(line, markup=False, soft_wrap=True)
