@@ -1,0 +1,311 @@
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+
+from search import Study
+from search.events import StudyEvent
+from search.ledger import Ledger
+from search.results import StudyResult, read_result
+from search.study_config import dump_study, parse_study
+from search.trial_record import TrialRecord
+from tests.fakes import FakeTrial, read_trained
+
+REPOSITORY = Path(__file__).parents[2]
+STUDY = """
+name: tiny
+data: {{path: {data}, columns: {{text: [title], label: clicked}}}}
+encoder: {{max_tokens: 16}}
+space:
+  learning_rate: {{log_uniform: [1.0e-5, 1.0e-3]}}
+  dropout: {{choice: [0.1, 0.2]}}
+search: {{algorithm: random, scheduler: asha, trials: 6, epochs: 3}}
+winners: 2
+"""
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    rng = random.Random(0)
+    rows = [f"{rng.choice('abcdef')} {rng.choice('ghijkl')} {n},{n % 2}" for n in range(200)]
+    path = tmp_path / "clicks.csv"
+    path.write_text("title,clicked\n" + "\n".join(rows) + "\n")
+    return path
+
+
+def study(data: Path, *overrides: str) -> Study:
+    config = parse_study(STUDY.format(data=data), overrides)
+    return Study(config, out=data.parent / "runs", trainable=FakeTrial)
+
+
+def points(trials: tuple[TrialRecord, ...]) -> list[tuple[int, object, str]]:
+    return [(trial.number, trial.config, trial.config_hash) for trial in trials]
+
+
+def assert_none_trained_twice(folder: Path, result: StudyResult) -> None:
+    """Only an epoch that was being trained, or not yet reported, at a kill may be trained again."""
+    reported = {(trial.number, r.epoch) for trial in result.trials for r in trial.reports}
+    trained = {(number, epoch) for number, epoch, _pid in read_trained(folder)}
+    assert trained == reported
+
+
+@pytest.mark.ray
+def test_study_runs_to_its_end(data: Path, ray_local: None) -> None:
+    events: list[StudyEvent] = []
+    tiny = study(data)
+
+    result = tiny.run(on_event=events.append)
+
+    assert result.status == "completed"
+    assert [trial.number for trial in result.trials] == list(range(6))
+    assert {trial.state for trial in result.trials} <= {"completed", "stopped"}
+    assert len(result.winners) == 2
+    for winner in result.winners:
+        assert winner.checkpoint is not None
+        assert winner.checkpoint.path.is_dir()
+    trained = read_trained(tiny.folder)
+    assert len(trained) == len({(number, epoch) for number, epoch, _pid in trained})
+    # Two places, and a place's process takes trial after trial.
+    assert len({pid for _number, _epoch, pid in trained}) <= 3
+    kinds = Counter(event.kind for event in events)
+    assert kinds["started"] == 6
+    assert kinds["completed"] + kinds["stopped"] == 6
+    assert kinds["reported"] == len(trained)
+    assert parse_study((tiny.folder / "study.yaml").read_text()) == tiny.config
+    facts = tiny.plan().data
+    assert facts is not None
+    assert sum(facts.num_rows) == 200
+
+    with pytest.raises(ValueError, match="holds this study already, 6 of 6 trials have ended"):
+        tiny.run()
+    again = tiny.run(resume=True)
+    assert again.trials == result.trials
+    longer = study(data, "search.trials=7").run(resume=True)
+    assert points(longer.trials)[:6] == points(result.trials)
+    assert len(longer.trials) == 7
+
+
+@pytest.mark.ray
+def test_trials_that_die_raise_or_diverge_cost_only_themselves(data: Path, ray_local: None) -> None:
+    grid = ["search.algorithm=grid", "search.scheduler=none"]
+    space = "space={dropout: {choice: [0.1, 0.5, 0.6, 0.7]}}"
+
+    result = study(data, *grid, space).run()
+
+    assert result.status == "completed"
+    healthy, dying, raising, diverging = result.trials
+    assert healthy.state == "completed"
+    assert (dying.state, dying.failures, dying.starts, dying.last_epoch) == ("completed", 1, 2, 3)
+    assert (raising.state, raising.failures) == ("failed", 2)
+    assert str(raising.error).rstrip().endswith("RuntimeError: this trial never works")
+    assert "\x1b" not in str(raising.error)
+    assert (diverging.state, diverging.failures) == ("failed", 1)
+    assert str(diverging.error).startswith("diverged")
+    trained = [(number, epoch) for number, epoch, _pid in read_trained(result.folder)]
+    assert [epoch for number, epoch in trained if number == 1] == [1, 2, 3]
+
+
+@pytest.mark.ray
+def test_ctrl_c_ends_cleanly_and_resumes(
+    data: Path, ray_local: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(event: StudyEvent) -> None:
+        if event.kind == "reported" and event.trial is not None and event.trial.number == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    tiny = study(data)
+
+    first = tiny.run(on_event=interrupt)
+    signal.signal(signal.SIGINT, before)
+    second = tiny.run(resume=True)
+
+    assert first.status == "interrupted"
+    assert first.trials[-1].number < 5
+    assert second.status == "completed"
+    assert points(second.trials)[: len(first.trials)] == points(first.trials)
+    assert_none_trained_twice(tiny.folder, second)
+
+
+@pytest.mark.ray
+def test_study_in_which_nothing_works_is_given_up(data: Path, ray_local: None) -> None:
+    space = "space={dropout: 0.6, batch_size: {int: [1, 50]}}"
+
+    result = study(data, space, "search.max_failures=0").run()
+
+    assert result.status == "failed"
+    assert len(result.trials) < 6
+    assert result.best is None
+
+
+def test_plan_says_what_will_run(data: Path) -> None:
+    plan = study(data, "resources.cpus_per_worker=1").plan()
+
+    assert plan.num_points is None
+    assert plan.num_trials == 6
+    assert plan.data is None
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("encoder.name=/nowhere", "encoder folder '/nowhere' does not exist"),
+        ("resources.workers=500", "one trial needs 500 x 1 CPUs"),
+        ("data.path=gone.csv", "gone.csv"),
+        ("data.columns.text=[headline]", "headline"),
+    ],
+)
+def test_mistake_is_found_before_anything_starts(data: Path, override: str, message: str) -> None:
+    extra = ["space.batch_size=512"] if "workers" in override else []
+    wrong = study(data, *extra, override)
+
+    with pytest.raises(ValueError, match=message):
+        wrong.run()
+
+    assert not Ledger.exists(wrong.folder)
+
+
+def test_address_of_no_cluster_is_refused(data: Path) -> None:
+    with pytest.raises(ValueError, match=r"HOST:PORT or auto"):
+        study(data).run(address="somewhere")
+
+
+@pytest.fixture
+def begun(data: Path) -> Study:
+    """A study that was killed before its first trial."""
+    from trainables.data.prepared import prepare
+    from trainables.data.table import load_clicks
+    from trainables.encoder import encoder_fingerprint, find_encoder
+
+    tiny = study(data)
+    table = load_clicks(tiny.config.data, tiny.config.task)
+    prepared = prepare(table, tiny.config.encoder, tiny.folder / "data")
+    facts = {
+        "config": dump_study(tiny.config),
+        "status": "running",
+        "higher_is_better": True,
+        "table_fingerprint": table.fingerprint,
+        "encoder_fingerprint": encoder_fingerprint(find_encoder(tiny.config.encoder)),
+        "data": {"fingerprint": prepared.fingerprint, "num_rows": [1, 1, 1], "base_rate": 0.5},
+    }
+    Ledger.create(tiny.folder, facts).close()
+    return tiny
+
+
+def test_folder_of_another_study_is_refused(begun: Study, data: Path) -> None:
+    other = study(data, "search.seed=1", "space.dropout=0.3")
+
+    with pytest.raises(ValueError, match=r"holds another study: space\.dropout is") as e:
+        other.run(resume=True)
+
+    assert "search.seed is 0 there and 1 here" in str(e.value)
+    assert "--out" in str(e.value)
+
+
+def test_space_in_another_order_is_another_study(begun: Study, data: Path) -> None:
+    space = "space={dropout: {choice: [0.1, 0.2]}, learning_rate: {log_uniform: [1.0e-5, 1.0e-3]}}"
+
+    with pytest.raises(ValueError, match="space lists its parameters in another order"):
+        study(data, space).run(resume=True)
+
+
+def test_study_is_not_restarted_without_being_asked_to_resume(begun: Study) -> None:
+    with pytest.raises(ValueError, match=r"0 of 6 trials have ended; go on with --resume"):
+        begun.run()
+
+
+def test_data_that_changed_since_the_study_began_is_refused(begun: Study, data: Path) -> None:
+    data.write_text(data.read_text() + "one more,1\n")
+
+    with pytest.raises(ValueError, match=r"clicks\.csv has changed since the study in .* began"):
+        begun.run(resume=True)
+
+
+def test_running_study_is_not_started_again(begun: Study) -> None:
+    with Ledger.open(begun.folder), pytest.raises(ValueError, match="is running already"):
+        begun.run(resume=True)
+
+
+SCRIPT = """
+    import sys
+    from pathlib import Path
+    from search import Study
+    from search.study_config import load_study
+    from tests.fakes import FakeTrial
+
+    if __name__ == "__main__":
+        study = Study(load_study(sys.argv[1]), out=Path(sys.argv[2]), trainable=FakeTrial)
+        print(study.run(resume=True).status)
+"""
+
+
+class Driver:
+    """Starts a study in a process of its own, and kills that with all its descendants."""
+
+    def __init__(self, folder: Path, config_file: Path) -> None:
+        self.command = [sys.executable, str(folder / "drive.py"), str(config_file), str(folder)]
+        (folder / "drive.py").write_text(textwrap.dedent(SCRIPT))
+        self.environment = {
+            **os.environ,
+            "PYTHONPATH": str(REPOSITORY),
+            "FAKE_EPOCH_S": "0.4",
+        }
+
+    def start(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self.command, env=self.environment, stdout=subprocess.PIPE, text=True
+        )
+
+    @staticmethod
+    def kill(process: subprocess.Popen[str]) -> None:
+        family = [psutil.Process(process.pid)]
+        family += family[0].children(recursive=True)
+        for member in family:
+            member.kill()
+        psutil.wait_procs(family, timeout=20)
+        process.communicate()
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "overrides",
+    [[], ["search.algorithm=grid", "space={batch_size: {choice: [1, 2, 3, 4, 5, 6]}}"]],
+    ids=["random", "grid"],
+)
+def test_study_killed_with_all_its_processes_ends_with_the_same_trials(
+    data: Path, tmp_path: Path, ray_local: None, overrides: list[str]
+) -> None:
+    alone = study(data, *overrides, "search.trials=8").run()
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    (killed / "study.yaml").write_text(dump_study(alone.config))
+    driver, rng, folder = Driver(killed, killed / "study.yaml"), random.Random(0), killed / "tiny"
+
+    for num_reports in (1, 5, 9):
+        process = driver.start()
+        while len(read_trained(folder)) < num_reports and process.poll() is None:
+            time.sleep(0.05)
+        time.sleep(rng.uniform(0, 0.8))
+        driver.kill(process)
+    output, _ = driver.start().communicate(timeout=120)
+
+    result = read_result(folder)
+    assert output.strip().splitlines()[-1] == "completed"
+    assert points(result.trials) == points(alone.trials)
+    assert_none_trained_twice(folder, result)
+    # At most the epochs that two places were at when each of three kills came.
+    trained = Counter((number, epoch) for number, epoch, _pid in read_trained(folder))
+    assert sum(count - 1 for count in trained.values()) <= 6
+    for trial in result.trials:
+        assert json.dumps(dict(trial.params))
+        assert [report.epoch for report in trial.reports] == list(range(1, trial.last_epoch + 1))
