@@ -52,15 +52,6 @@ class GangTrial(tune.Trainable):  # type: ignore[misc]
     fine_tune = "trainables.fine_tune:fine_tune"
     """What the workers iterate, as ``module:function``."""
 
-    @classmethod
-    def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
-        """Take nothing from what the workers share: this actor only waits for them.
-
-        With a share of a CPU, too little would be left for the last worker, and the trial would
-        wait for ever. ``cluster.resources.fit_trials`` limits how many trials run at a time.
-        """
-        return tune.PlacementGroupFactory([{"node:__internal_head__": 0.001}])
-
     def setup(self, config: dict[str, Any]) -> None:
         """Start a group, and in it the trial that the configuration describes."""
         self._group: WorkerGroup | None = None
