@@ -33,7 +33,7 @@ def _searched(evidence: StudyEvidence) -> str:
         f"{len(trials)} of {search.trials} trials ({search.algorithm}, scheduler "
         f"{search.scheduler}) searched {len(evidence.varied)} hyperparameters: "
         f"{states.count('completed')} ran to their end, "
-        f"{states.count('stopped')} were stopped early"
+        f"{states.count('stopped')} stopped early"
     )
     if failed := states.count("failed"):
         text += f", {failed} failed"

@@ -1,0 +1,378 @@
+import csv
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from search.cli import run
+from search.commands.preflight import built_in_studies, is_own
+from search.promotion import promote
+from search.study_config import dump_study, load_study
+from tests.search.finished_study import finished_config, write_trials
+from tests.search.trained_study import trained_config, write_log, write_trained_study
+
+COMMANDS = [
+    [],
+    ["quickstart"],
+    ["data"],
+    ["data", "simulate"],
+    ["data", "validate"],
+    ["data", "describe"],
+    ["search"],
+    ["trial"],
+    ["report"],
+    ["compress"],
+    ["bundle"],
+    ["bundle", "info"],
+    ["bundle", "verify"],
+    ["bundle", "predict"],
+    ["submit"],
+]
+
+
+@pytest.fixture(scope="module")
+def study_file(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Path:
+    folder = tmp_path_factory.mktemp("study")
+    path = folder / "study.yaml"
+    path.write_text(dump_study(trained_config(write_log(folder / "log"), tiny_encoder)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, study_file: Path) -> Path:
+    """A study that was searched and promoted."""
+    folder = tmp_path_factory.mktemp("trained") / "trained"
+    config = load_study(study_file, ["winners=1"])
+    write_trained_study(folder, config)
+    promote(folder, config)
+    return folder
+
+
+def run_here(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
+    code = run([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = f"""
+import contextlib, io, sys, time
+from search.cli import run
+for command in {COMMANDS!r}:
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert run([*command, "--help"]) == 0, command
+    assert "--debug" in out.getvalue(), command
+heavy = {{"torch", "ray", "pandas", "numpy", "rich", "pydantic", "deepspeed"}} & set(sys.modules)
+print(sorted(heavy), time.process_time())
+"""
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+
+    heavy, seconds = output.strip().rsplit(maxsplit=1)
+    assert heavy == "[]"
+    assert float(seconds) < 0.5
+
+
+def test_module_can_be_run_and_knows_its_version() -> None:
+    output = subprocess.run(
+        [sys.executable, "-m", "search.cli", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+    assert output.startswith("clicktune 0.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["frobnicate"], "No such command 'frobnicate'"),
+        (["search"], "Missing argument 'STUDY'"),
+        (["search", "nosuch"], "there is no study file 'nosuch'; give a path, or one of"),
+        (["search", "quickstart", "--set", "data.pth=1"], "did you mean 'path'?"),
+        (["search", "quickstart", "--set", "data.path=no.csv", "--out", "OUT"], "no.csv"),
+        (["search", "headlines", "--set", "resources.cpus_per_worker=999", "--dry-run"], "1 x 999"),
+        (["data", "validate", "quickstart", "--set", "data.path=no.csv"], "no.csv"),
+        (["data", "simulate", "OUT", "--products", "3"], "num_products must be at least"),
+        (["trial", "quickstart", "--set", "learning_rate=7"], "learning_rate must be in (0, 1]"),
+        (["trial", "quickstart", "--set", "learning_rate"], "expected learning_rate=VALUE"),
+        (["trial", "quickstart", "--set", "lr=1"], "unknown key 'lr'"),
+        (["report", "OUT"], "holds no study"),
+        (["compress", "OUT"], "OUT"),
+        (["bundle", "info", "OUT"], "OUT"),
+        (["bundle", "verify", "OUT"], "OUT"),
+        (["submit", "quickstart", "--address", "head:6379", "--out", "/shared"], "job server"),
+        (["submit", "quickstart", "--address", "http://head:1", "--out", "x"], "absolute path"),
+    ],
+)
+def test_users_mistake_is_one_text_and_exit_code_2(
+    arguments: list[str], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [word.replace("OUT", str(tmp_path / "OUT")) for word in arguments]
+
+    code, _, err = run_here(capsys, *given)
+
+    assert code == 2
+    assert err.startswith("error: ")
+    assert expected.replace("OUT", str(tmp_path / "OUT")) in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("position", ["before", "after"])
+def test_debug_shows_the_traceback(position: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["report", "/nonexistent"]
+    given = ["--debug", *command] if position == "before" else [*command, "--debug"]
+
+    code, _, err = run_here(capsys, *given)
+
+    assert code == 2
+    assert "Traceback" in err
+    assert "error: " in err
+
+
+def test_failure_of_a_library_is_no_mistake_of_the_user(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "trained"
+    shutil.copytree(trained, folder, symlinks=True)
+    shutil.rmtree(folder / "bundles")
+    for weights in folder.glob("checkpoints/*/*/model.safetensors"):
+        weights.write_bytes(b"broken")
+
+    code, _, err = run_here(capsys, "compress", folder)
+
+    assert code == 1
+    assert err.startswith("error: every compression failed")
+
+
+def test_own_errors_are_told_from_a_librarys() -> None:
+    with pytest.raises(ValueError, match="there is no study file") as own:
+        load_study_named("nosuch")
+    with pytest.raises(ValueError, match="invalid literal") as foreign:
+        int("x")
+
+    assert is_own(own.value)
+    assert not is_own(foreign.value)
+
+
+def load_study_named(name: str) -> None:
+    from search.commands.preflight import find_study
+
+    find_study(name)
+
+
+def test_every_built_in_study_is_valid() -> None:
+    studies = built_in_studies()
+
+    assert {"quickstart", "headlines"} <= set(studies)
+    for path in studies.values():
+        load_study(path)
+
+
+def test_dry_run_says_what_would_run_and_writes_nothing(
+    study_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = run_here(
+        capsys, "search", study_file, "--out", tmp_path / "runs", "--dry-run",
+        "--set", "search.trials=7",
+    )  # fmt: skip
+
+    assert code == 0
+    assert "name: trained" in out
+    assert "points in the space: infinitely many; trials: 7" in out
+    assert "each trial gets 1 x 1 CPUs" in out
+    assert not (tmp_path / "runs").exists()
+
+
+def test_simulate_writes_the_log_apart_from_its_truth(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = run_here(
+        capsys, "data", "simulate", tmp_path / "log", "--impressions", "600", "--products", "60",
+        "--queries", "10", "--format", "csv",
+    )  # fmt: skip
+
+    assert code == 0
+    assert "600 rows" in out
+    assert {path.name for path in (tmp_path / "log").iterdir()} == {
+        "log.csv",
+        "truth.csv",
+        "model.json",
+    }
+    assert "probability" not in (tmp_path / "log" / "log.csv").read_text().splitlines()[0]
+
+
+def test_describe_and_validate_say_what_is_in_the_table(
+    study_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = run_here(capsys, "data", "validate", study_file)
+    assert code == 0
+    assert "is fine: 320 rows" in out
+
+    code, out, _ = run_here(capsys, "data", "describe", study_file)
+    assert code == 0
+    for text in ("train", "validation", "test", "click rate", "tokens of a row: median"):
+        assert text in out
+
+
+def test_trial_trains_here_and_its_checkpoint_can_be_compressed(
+    study_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = run_here(
+        capsys, "trial", study_file, "--out", tmp_path, "--set", "learning_rate=2.0e-3",
+        "--set", "search.epochs=2", "--set", "batch_size=64",
+    )  # fmt: skip
+    assert code == 0
+    assert "lr 2e-3, batch 64" in out
+    assert "epoch 1/2: train_loss" in out
+    assert "epoch 2/2: train_loss" in out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "epoch-0002", "study.yaml"]
+
+    code, out, _ = run_here(capsys, "compress", tmp_path / "epoch-0002")
+    assert code == 0
+    assert "(bundle)" in out
+    assert run_here(capsys, "bundle", "verify", tmp_path / "bundle")[0] == 0
+
+
+def test_trial_without_out_leaves_nothing(
+    study_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+
+    assert run_here(capsys, "trial", study_file)[0] == 0
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_report_of_a_running_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_trials(tmp_path, finished_config(), num_trials=12)
+
+    code, out, _ = run_here(capsys, "report", tmp_path)
+
+    assert code == 0
+    assert "not finished" in out
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_compress_prints_what_the_search_would(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = run_here(capsys, "compress", trained)
+
+    assert code == 0
+    for text in ("leaderboard", "compression", "test split, scored once", "TF-IDF", "ceiling"):
+        assert text in out
+    assert f"use it: clicktune bundle predict {trained / 'best'} IN.csv OUT.csv" in out
+
+
+def test_compress_without_a_qualifying_candidate_is_a_failure(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "trained"
+    shutil.copytree(trained, folder, symlinks=True)
+
+    code, out, err = run_here(capsys, "compress", folder, "--set", "compression.max_size_mb=0.001")
+
+    assert code == 1
+    assert "leaderboard" in out
+    assert err.startswith("error: no candidate keeps within the limits")
+
+
+def test_bundle_commands(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run_here(capsys, "bundle", "info", trained / "best")
+    assert code == 0
+    assert "text columns: query, title" in out
+
+    code, out, _ = run_here(capsys, "bundle", "verify", trained / "best")
+    assert code == 0
+    assert "4 files match their SHA-256" in out
+
+    table, output = tmp_path / "in.csv", tmp_path / "out.csv"
+    table.write_text('title,shop,query\n"Red sofa, soft",1,couch\nLamp,2,"lamp"\n')
+    code, out, _ = run_here(capsys, "bundle", "predict", trained / "best", table, output)
+    assert code == 0
+    assert "2 rows" in out
+    with output.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["shop"] for row in rows] == ["1", "2"]
+    assert all(0 < float(row["probability"]) < 1 for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("title\nLamp\n", "has no column 'query'"),
+        ("title,query,probability\na,b,1\n", "has a column 'probability' already"),
+        ("title,query\na\n", "line 2: the row has more or fewer values"),
+        ("title,query\na,b,c\n", "line 2: the row has more or fewer values"),
+        ("", "has no column 'query'"),
+    ],
+)
+def test_table_that_does_not_fit_the_bundle_leaves_no_output(
+    text: str, expected: str, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in.csv").write_text(text)
+
+    code, _, err = run_here(
+        capsys, "bundle", "predict", trained / "best", tmp_path / "in.csv", tmp_path / "out.csv"
+    )
+
+    assert code == 2
+    assert expected in err
+    assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+
+
+def test_tampered_bundle_is_refused(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(trained / "best", bundle)
+    with (bundle / "model.onnx").open("ab") as file:
+        file.write(b"x")
+
+    code, _, err = run_here(capsys, "bundle", "verify", bundle)
+
+    assert code == 2
+    assert "model.onnx was changed after the export" in err
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_interrupted_search_is_resumed_to_its_bundle(study_file: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable, "-m", "search.cli", "search", str(study_file), "--out", str(tmp_path),
+        "--set", "search.trials=3", "--set", "search.epochs=3", "--set", "winners=1",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    wait_for_report(tmp_path / "trained")
+    process.send_signal(2)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "interrupted; go on with: clicktune search" in out
+    assert out.strip().endswith("--resume")
+
+    resumed = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
+
+    assert resumed.returncode == 0, resumed.stderr
+    assert "3 of 3 trials" in resumed.stdout
+    assert resumed.stderr == ""
+    assert (tmp_path / "trained" / "best" / "manifest.json").is_file()
+
+
+def wait_for_report(folder: Path) -> None:
+    from search.ledger import Ledger
+
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
+        if Ledger.exists(folder):
+            with Ledger.read(folder) as ledger:
+                if ledger.reports():
+                    return
+        time.sleep(0.1)
+    raise AssertionError("no trial reported in time")
