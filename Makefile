@@ -30,12 +30,13 @@ help:
 
 install: $(INSTALLED)
 
-# torch comes first and by itself: everything after it then takes the build that is there.
+# torch comes first and by itself: what comes after takes the build that is there, and nothing but
+# torch is looked for at its index.
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo 'ClickTune needs Python 3.11 or newer; none was found. Set PYTHON=/path/to/python3.11' >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo 'Installing into $(VENV) (2 GB; a few minutes the first time)'
-	$(PIP) --retries 2 $(TORCH_INDEX) torch
+	$(PIP) --no-deps --retries 1 $(TORCH_INDEX) torch
 	$(PIP) -e '.[dev]'
 	@touch $@
 

@@ -50,6 +50,20 @@ with connect(sys.argv[1]) as connection:
     print(*ray.get(where.remote()))
 """
 
+WORDS = ["red", "blue", "green", "black"]
+
+STUDY = """
+name: sent
+data:
+  path: {table}
+  columns: {{text: [title], label: click}}
+encoder: {{name: {encoder}, max_tokens: 16}}
+space: {{learning_rate: {{choice: [1.0e-3, 1.0e-4]}}, method: full}}
+search: {{algorithm: grid, scheduler: none, trials: 2, epochs: 1}}
+compression: {{max_metric_drop: 0.5, keep_fractions: [1.0], recovery_epochs: 0}}
+winners: 1
+"""
+
 LOOK = "import os, search, spaces; print(os.listdir(), search.__file__, spaces.__file__)"
 
 
@@ -119,6 +133,20 @@ class TestWithAHead:
 
         assert "did you mean 'name'" in told
         assert "outcome: FAILED" in told
+
+    def test_a_submitted_study_ends_with_a_bundle(
+        self, head: Head, tmp_path: Path, tiny_encoder: Path
+    ) -> None:
+        table = tmp_path / "clicks.csv"
+        rows = [f"{word} shoe {number},{number % 2}" for number, word in enumerate(WORDS * 60)]
+        table.write_text("\n".join(["title,click", *rows]))
+        study = STUDY.format(table=table, encoder=tiny_encoder)
+        code = SUBMIT.replace('"nmae: typo"', repr(study))
+
+        told = run(code, head.jobs, str(tmp_path / "out"), home=tmp_path, token=head.token)
+
+        assert "outcome: SUCCEEDED" in told, told
+        assert (tmp_path / "out" / "sent" / "best" / "manifest.json").is_file()
 
     @pytest.mark.parametrize("wrong", [False, True], ids=["missing", "wrong"])
     def test_a_token_that_does_not_fit_is_reported(
