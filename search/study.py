@@ -1,7 +1,9 @@
 """Assemble and run a study: data, ledger, conductor, Ray."""
 
+import contextlib
 import dataclasses
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -10,33 +12,18 @@ from search.conductor import Conductor
 from search.events import OnEvent, StudyEvent, ignore_event
 from search.ledger import Ledger
 from search.results import StudyResult, StudyStatus, read_result
-from search.study_config import StudyConfig, dump_study, load_study, parse_study, study_to_dict
+from search.study_changes import find_changes
+from search.study_config import StudyConfig, dump_study, load_study, parse_study
 from search.study_plan import DataFacts, StudyPlan, make_plan
 from trainables.encoder import encoder_fingerprint, find_encoder
 from trainables.trial_setup import TrialSetup
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ray import tune
 
     from trainables.data.prepared import PreparedData
 
 STUDY_FILE = "study.yaml"
-
-FREE_TO_CHANGE = (
-    "search.trials",
-    "search.max_failures",
-    "search.checkpoint_budget_gb",
-    "resources.concurrent_trials",
-    "resources.cpus_per_worker",
-    "data.path",
-    "data.truth",
-    "compression",
-    "winners",
-)
-"""What a resume may change: nothing that decides about a point, a trial's result or its end. The
-data may lie elsewhere, because what it holds is compared."""
 
 
 class Study:
@@ -72,7 +59,7 @@ class Study:
 
     @classmethod
     def load(
-        cls, path: str | Path, overrides: "Sequence[str]" = (), *, out: str | Path = "runs"
+        cls, path: str | Path, overrides: Sequence[str] = (), *, out: str | Path = "runs"
     ) -> Self:
         """Read a study file; see :func:`search.study_config.load_study`."""
         return cls(load_study(path, overrides), out=out)
@@ -143,7 +130,7 @@ class Study:
         with Ledger.read(self.folder) as ledger:
             stored = parse_study(ledger.fact("config"), source=f"the study in {self.folder}")
             num_ended = sum(trial.state != "running" for trial in ledger.trials())
-        changes = _changes(study_to_dict(stored), study_to_dict(self.config))
+        changes = find_changes(stored, self.config)
         if changes:
             raise ValueError(
                 f"{self.folder} holds another study: {'; '.join(changes)}. Choose another name or "
@@ -203,45 +190,64 @@ class Study:
             "encoder_fingerprint": setup.encoder_fingerprint,
             "created_at": time.time(),
         }
-        with self._ledger(facts) as ledger:
-            status: StudyStatus = "interrupted"
-            try:
-                conductor = Conductor(
-                    self.config,
-                    setup,
-                    ledger,
-                    self.folder.absolute(),
-                    higher_is_better=higher_is_better,
-                    on_event=on_event,
-                )
-                if not conductor.is_finished:
-                    self._run_on_ray(conductor, setup, address)
-                status = _status(conductor, ledger)
-            except KeyboardInterrupt:
-                # Tune ends cleanly on the first Ctrl-C; this is one before it, or a second one.
-                on_event(StudyEvent(kind="note", message="interrupted"))
-            finally:
-                ledger.set_fact("status", status)
+        with contextlib.ExitStack() as stack:
+            if Ledger.exists(self.folder):
+                ledger = stack.enter_context(Ledger.open(self.folder))
+                if self._is_over(ledger):
+                    return
+                num_concurrent = stack.enter_context(self._connected(address))
+                for name in ("config", "status"):
+                    ledger.set_fact(name, facts[name])
+            else:
+                # A cluster that can't be joined, or is too small, leaves no study behind.
+                num_concurrent = stack.enter_context(self._connected(address))
+                ledger = stack.enter_context(Ledger.create(self.folder, facts))
+            (self.folder / STUDY_FILE).write_text(facts["config"], encoding="utf-8")
+            conductor = Conductor(
+                self.config,
+                setup,
+                ledger,
+                self.folder.absolute(),
+                higher_is_better=higher_is_better,
+                on_event=on_event,
+            )
+            self._run_trials(conductor, setup, ledger, num_concurrent, on_event)
 
-    def _run_on_ray(self, conductor: Conductor, setup: TrialSetup, address: str | None) -> None:
+    def _is_over(self, ledger: Ledger) -> bool:
+        trials = ledger.trials()
+        ended = [trial for trial in trials if trial.state != "running"]
+        return len(ended) == len(trials) >= self.config.search.trials
+
+    @contextlib.contextmanager
+    def _connected(self, address: str | None) -> Iterator[int]:
+        """Connect to Ray and say how many trials run at a time there."""
         from cluster.connect import capacity, check_shared_folder, connect
-        from search.tune_run import run_trials
 
         with connect(address):
             check_shared_folder(self.folder)
-            plan = make_plan(self.config, self.folder, capacity(), None)
-            trainable = self._trainable or _trainable_for(self.config.resources.workers)
-            run_trials(conductor, setup, trainable, self.folder, num_concurrent=plan.num_concurrent)
+            yield make_plan(self.config, self.folder, capacity(), None).num_concurrent
 
-    def _ledger(self, facts: dict[str, Any]) -> Ledger:
-        if not Ledger.exists(self.folder):
-            ledger = Ledger.create(self.folder, facts)
-        else:
-            ledger = Ledger.open(self.folder)
-            for name in ("config", "status"):
-                ledger.set_fact(name, facts[name])
-        (self.folder / STUDY_FILE).write_text(facts["config"], encoding="utf-8")
-        return ledger
+    def _run_trials(
+        self,
+        conductor: Conductor,
+        setup: TrialSetup,
+        ledger: Ledger,
+        num_concurrent: int,
+        on_event: OnEvent,
+    ) -> None:
+        """Run the trials and note how the study ended, whatever ends it."""
+        from search.tune_run import run_trials
+
+        trainable = self._trainable or _trainable_for(self.config.resources.workers)
+        status: StudyStatus = "interrupted"
+        try:
+            run_trials(conductor, setup, trainable, self.folder, num_concurrent=num_concurrent)
+            status = _status(conductor, ledger)
+        except KeyboardInterrupt:
+            # Tune ends cleanly on the first Ctrl-C; this is one before it, or a second one.
+            on_event(StudyEvent(kind="note", message="interrupted"))
+        finally:
+            ledger.set_fact("status", status)
 
 
 def _facts(data: "PreparedData", table_fingerprint: str) -> dict[str, Any]:
@@ -277,26 +283,3 @@ def _cluster_capacity(address: str) -> Capacity:
 
     with connect(address):
         return capacity()
-
-
-def _changes(stored: Any, given: Any, path: str = "") -> list[str]:  # noqa: ANN401 - plain values
-    """List the settings that differ and may not, with both values."""
-    if path in FREE_TO_CHANGE:
-        return []
-    if isinstance(stored, dict) and isinstance(given, dict) and path != "space":
-        below = f"{path}." if path else ""
-        return [
-            change
-            for key in given
-            for change in _changes(stored.get(key), given[key], f"{below}{key}")
-        ]
-    if path == "space":
-        changed = [
-            f"space.{name} is {stored.get(name)} there and {given.get(name)} here"
-            for name in dict.fromkeys([*stored, *given])
-            if stored.get(name) != given.get(name)
-        ]
-        if not changed and list(stored) != list(given):
-            return ["space lists its parameters in another order"]
-        return changed
-    return [] if stored == given else [f"{path} is {stored} there and {given} here"]

@@ -137,6 +137,7 @@ def test_ctrl_c_ends_cleanly_and_resumes(
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_study_in_which_nothing_works_is_given_up(data: Path, ray_local: None) -> None:
     space = "space={dropout: 0.6, batch_size: {int: [1, 50]}}"
 
@@ -177,6 +178,16 @@ def test_mistake_is_found_before_anything_starts(data: Path, override: str, mess
 def test_address_of_no_cluster_is_refused(data: Path) -> None:
     with pytest.raises(ValueError, match=r"HOST:PORT or auto"):
         study(data).run(address="somewhere")
+
+
+def test_cluster_that_cannot_be_joined_leaves_no_study_behind(data: Path) -> None:
+    tiny = study(data)
+
+    # Beside this module's other tests the process may have a Ray already, which is refused too.
+    with pytest.raises((ConnectionError, ValueError), match=r"nothing answers|to a Ray already"):
+        tiny.run(address="127.0.0.1:1")
+
+    assert not Ledger.exists(tiny.folder)
 
 
 @pytest.fixture
