@@ -1,0 +1,280 @@
+"""The whole way from a checkpoint to a bundle, and what its report says."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from spaces.trial_config import TrialConfig
+from trainables.bundle import Predictor
+from trainables.bundle.manifest import read_manifest
+from trainables.bundle.scoring import score_bundle
+from trainables.bundle.verify import verify_bundle
+from trainables.checkpoint import load_model
+from trainables.compression.config import CompressionConfig
+from trainables.compression.pipeline import compress
+from trainables.compression.report import CompressionReport
+from trainables.data.prepared import PreparedData
+from trainables.fine_tune import fine_tune, predict_probabilities, score
+from trainables.trial_setup import TrialSetup, Worker
+
+LINEAGE = {"study": "tiny", "trial": 7}
+CONFIG = CompressionConfig(keep_fractions=(0.5, 1.0), max_metric_drop=0.9)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tiny_setup: TrialSetup, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    trial = TrialConfig(method="full", learning_rate=3e-3, batch_size=16, epochs=2)
+    *_, last = fine_tune(trial, tiny_setup, Worker())
+    return Path(last.save(tmp_path_factory.mktemp("trial") / "epoch-0002").path)
+
+
+@pytest.fixture(scope="module")
+def report(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> CompressionReport:
+    output = tmp_path_factory.mktemp("study") / "bundles" / "trial-0007"
+    return compress(
+        checkpoint, CONFIG, output, text_columns=("title",), metric="roc_auc", lineage=LINEAGE
+    )
+
+
+def test_every_keep_fraction_is_tried_in_both_precisions(report: CompressionReport) -> None:
+    tried = [(candidate.keep_fraction, candidate.precision) for candidate in report.candidates]
+    steps = [[name for name, _ in candidate.steps] for candidate in report.candidates]
+
+    assert tried == [(1.0, "fp32"), (1.0, "int8"), (0.5, "fp32"), (0.5, "int8")]
+    assert steps[1] == ["uncompressed", "exported", "int8"]
+    assert steps[3][:2] == ["uncompressed", "pruned"]
+    assert steps[3][-2:] == ["exported", "int8"]
+
+
+def test_the_uncompressed_export_scores_what_training_scored(
+    report: CompressionReport, checkpoint: Path, tiny_setup: TrialSetup
+) -> None:
+    rows = PreparedData.open(Path(tiny_setup.data_folder)).rows("validation")
+    trained = score(predict_probabilities(load_model(checkpoint), rows), rows, tiny_setup)
+
+    assert report.baseline == pytest.approx(trained, abs=1e-9)
+    assert report.candidates[0].metrics == pytest.approx(trained, abs=1e-5)
+    assert report.candidates[0].metric_drop == pytest.approx(0, abs=1e-5)
+
+
+def test_pruned_candidates_have_smaller_matrices_and_files(report: CompressionReport) -> None:
+    whole, _, pruned, pruned_int8 = report.candidates
+
+    assert whole.shapes == {"heads": [2, 2], "widths": [64, 64]}
+    assert sum(pruned.shapes["heads"]) == 2
+    assert pruned.shapes["widths"] == [32, 32] or sum(pruned.shapes["widths"]) <= 80
+    assert pruned_int8.size_mb < pruned.size_mb < whole.size_mb
+
+
+def test_a_report_survives_json(report: CompressionReport) -> None:
+    assert CompressionReport.from_dict(json.loads(json.dumps(report.to_dict()))) == report
+
+
+def test_the_bundle_holds_the_chosen_candidate(report: CompressionReport) -> None:
+    assert report.chosen is not None
+    assert report.bundle is not None
+    chosen = report.candidates[report.chosen]
+    bundle = Path(report.bundle)
+
+    manifest = verify_bundle(bundle).manifest
+
+    assert manifest.name == "trial-0007"
+    assert manifest.lineage == LINEAGE
+    assert manifest.compression["keep_fraction"] == chosen.keep_fraction
+    assert manifest.compression["precision"] == chosen.precision
+    assert [step.name for step in manifest.steps] == [name for name, _ in chosen.steps]
+    assert manifest.latency.median_ms == chosen.latency_ms
+    assert manifest.test_metrics is None
+    assert manifest.num_bytes() / 1e6 == pytest.approx(chosen.size_mb, abs=0.03)
+    assert [path.name for path in bundle.parent.iterdir()] == ["trial-0007"]
+
+
+def test_the_bundle_scores_what_its_candidate_scored(
+    report: CompressionReport, tiny_setup: TrialSetup
+) -> None:
+    assert report.bundle is not None
+    assert report.chosen is not None
+    rows = PreparedData.open(Path(tiny_setup.data_folder)).rows("validation")
+
+    by_tokens = score_bundle(Path(report.bundle), rows, num_threads=1)
+    by_text = Predictor(report.bundle, 1).predict([{"title": text} for (text,) in rows.texts()])
+
+    np.testing.assert_allclose(by_tokens, by_text, atol=1e-9)
+    metrics = score(by_tokens, rows, tiny_setup)
+    assert metrics == pytest.approx(report.candidates[report.chosen].metrics, abs=1e-9)
+
+
+def test_where_nothing_is_good_enough_there_is_no_bundle(checkpoint: Path, tmp_path: Path) -> None:
+    config = CompressionConfig(keep_fractions=(1.0,), max_size_mb=0.001)
+    threads = torch.get_num_threads()
+
+    report = compress(
+        checkpoint,
+        config,
+        tmp_path / "bundle",
+        text_columns=("title",),
+        metric="log_loss",
+        lineage={},
+        num_threads=threads + 1,
+    )
+
+    assert (report.chosen, report.bundle) == (None, None)
+    assert "none of 2 candidates is within the limits" in report.reason
+    assert "beyond max_size_mb 0.001" in report.reason
+    assert list(tmp_path.iterdir()) == []
+    assert torch.get_num_threads() == threads
+    # Lower is better for this metric: a drop is a rise.
+    for candidate in report.candidates:
+        rise = candidate.metrics["log_loss"] - report.baseline["log_loss"]
+        assert candidate.metric_drop == pytest.approx(rise)
+
+
+def test_mistakes_are_found_before_any_work(checkpoint: Path, tmp_path: Path) -> None:
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    stale = Path(shutil.copytree(checkpoint, tmp_path / "stale"))
+    description = json.loads((stale / "trial.json").read_text())
+    description["setup"]["data_fingerprint"] = "f" * 16
+    (stale / "trial.json").write_text(json.dumps(description))
+
+    for folder, output, columns, metric, problem in (
+        (tmp_path, "out", ("title",), "roc_auc", "holds no checkpoint"),
+        (checkpoint, "taken", ("title",), "roc_auc", "exists and is not a bundle"),
+        (checkpoint, "out", ("a", "b"), "roc_auc", r"reads 1 segments, which 2 text columns"),
+        (checkpoint, "out", ("title",), "accuracy", "there is no metric 'accuracy'"),
+        (stale, "out", ("title",), "roc_auc", "was trained on data ffffffffffffffff"),
+    ):
+        with pytest.raises(ValueError, match=problem):
+            compress(
+                folder,
+                CONFIG,
+                tmp_path / output,
+                text_columns=columns,
+                metric=metric,
+                lineage={},
+            )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["stale", "taken"]
+
+
+@pytest.mark.slow
+def test_a_bundle_predicts_where_only_its_runtime_is_installed(
+    report: CompressionReport, tmp_path: Path
+) -> None:
+    """In an environment with onnxruntime, tokenizers and numpy and nothing else."""
+    assert report.bundle is not None
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    requirements = [
+        f"{name}=={version}"
+        for name, version in read_manifest(Path(report.bundle)).libraries.items()
+        if name in ("onnxruntime", "tokenizers", "numpy")
+    ]
+    subprocess.run([python, "-m", "pip", "install", "-q", *requirements], check=True, timeout=600)
+    code = (
+        "import sys, numpy as np\n"
+        "from trainables.bundle import Predictor\n"
+        "predictor = Predictor(sys.argv[1], num_threads=1)\n"
+        "parity = predictor.manifest.parity\n"
+        "difference = np.abs(predictor.predict(parity.rows) - np.array(parity.probabilities))\n"
+        "assert difference.max() < 1e-6, difference\n"
+        "missing = {'torch', 'ray', 'transformers', 'pandas', 'onnx', 'pydantic', 'pyarrow'}\n"
+        "for name in missing:\n"
+        "    try:\n"
+        "        __import__(name)\n"
+        "    except ImportError:\n"
+        "        continue\n"
+        "    raise SystemExit(f'{name} is installed')\n"
+        "print('same', len(parity.rows))\n"
+    )
+    root = Path(__file__).resolve().parents[3]
+
+    done = subprocess.run(
+        [python, "-c", code, report.bundle],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["same", "16"]
+
+
+@pytest.mark.slow
+def test_the_packaged_encoder_gets_several_times_smaller_and_faster(
+    tiny_setup: TrialSetup, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    from trainables.data.config import Columns, DataConfig
+    from trainables.data.prepared import prepare
+    from trainables.data.simulate import SimulationConfig, simulate
+    from trainables.data.table import load_clicks
+    from trainables.encoder import EncoderConfig, encoder_fingerprint, find_encoder
+    from trainables.task import TaskConfig
+
+    log = simulate(SimulationConfig(num_impressions=20_000, aggregate=True)).log.iloc[:600]
+    log.to_parquet(tmp_path / "clicks.parquet")
+    columns = Columns(text=("query", "title"), clicks="clicks", impressions="impressions")
+    table = load_clicks(
+        DataConfig(path=str(tmp_path / "clicks.parquet"), columns=columns), TaskConfig()
+    )
+    encoder = EncoderConfig(name="minilm-l6")
+    data = prepare(table, encoder, tmp_path / "data")
+    setup = replace(
+        tiny_setup,
+        encoder=encoder,
+        data_folder=str(data.folder),
+        data_fingerprint=data.fingerprint,
+        encoder_fingerprint=encoder_fingerprint(find_encoder(encoder)),
+    )
+    progress = next(fine_tune(TrialConfig(learning_rate=1e-3, epochs=1), setup, Worker()))
+    record = progress.save(tmp_path / "checkpoint")
+
+    report = compress(
+        Path(record.path),
+        CompressionConfig(keep_fractions=(1.0, 0.5), max_metric_drop=0.9),
+        tmp_path / "bundle",
+        text_columns=columns.text,
+        metric="roc_auc",
+        lineage={},
+    )
+
+    assert report.bundle is not None
+    verify_bundle(report.bundle)
+    whole, whole_int8, _, half_int8 = report.candidates
+    assert whole.size_mb / whole_int8.size_mb > 3.5
+    assert whole.size_mb / half_int8.size_mb > 4.5
+    assert whole.latency_ms / whole_int8.latency_ms > 1.5
+    assert whole.latency_ms / half_int8.latency_ms > 2.5
+
+
+@pytest.mark.slow
+def test_warnings_of_the_exporter_stay_out_of_the_terminal(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from trainables.compression.config import CompressionConfig\n"
+        "from trainables.compression.pipeline import compress\n"
+        "compress(Path(sys.argv[1]), CompressionConfig(keep_fractions=(1.0,)), "
+        "Path(sys.argv[2]), text_columns=('title',), metric='roc_auc', lineage={})\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(checkpoint), str(tmp_path / "bundle")],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+
+    assert (done.stdout, done.stderr) == ("", "")

@@ -1,0 +1,77 @@
+"""Quantization: int8 weights in one smaller file that still answers nearly the same."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainables.bundle.predictor import log_odds, open_graph, run_graph
+from trainables.bundle.verify import check_self_contained
+from trainables.compression.graph import export_graph
+from trainables.compression.measure import measure_latencies, spread_over_lengths
+from trainables.compression.pruning import choose_kept, measure_importance, prune
+from trainables.compression.quantization import quantize_graph, quantize_rows
+from trainables.data.prepared import Rows
+from trainables.fine_tune import predict_probabilities
+from trainables.model import ClickModel
+
+
+@pytest.fixture
+def graphs(model: ClickModel, rows: Rows, tmp_path: Path) -> dict[str, Path]:
+    """A pruned model, exported and quantized."""
+    prune(model, choose_kept(measure_importance(model, rows, np.arange(30)), 0.5))
+    paths = {name: tmp_path / f"{name}.onnx" for name in ("fp32", "int8")}
+    export_graph(model, paths["fp32"], max_tokens=32)
+    quantize_graph(paths["fp32"], paths["int8"])
+    return paths
+
+
+def test_graphs_of_a_pruned_model_answer_as_it_does(
+    graphs: dict[str, Path], model: ClickModel, rows: Rows
+) -> None:
+    expected = predict_probabilities(model, rows)
+
+    exported, quantized = (
+        run_graph(open_graph(path, num_threads=1), rows.tokens) for path in graphs.values()
+    )
+
+    np.testing.assert_allclose(exported, expected, atol=1e-6)
+    assert np.abs(log_odds(quantized) - log_odds(expected)).max() < 0.25
+    assert np.corrcoef(quantized, expected)[0, 1] > 0.98
+
+    types = {i.name: i.data_type for i in onnx.load(str(graphs["int8"])).graph.initializer}
+    assert types["encoder.embeddings.word_embeddings.weight_int8"] == onnx.TensorProto.INT8
+    assert "encoder.embeddings.word_embeddings.weight" not in types
+    assert graphs["int8"].stat().st_size < graphs["fp32"].stat().st_size
+    for path in graphs.values():
+        check_self_contained(path)
+    assert {p.name for p in graphs["fp32"].parent.iterdir()} == {"fp32.onnx", "int8.onnx"}
+
+    latencies = measure_latencies(list(graphs.values()), rows.tokens)
+    assert all(0 < latency < 1000 for latency in latencies)
+
+
+@given(
+    values=st.lists(
+        st.lists(st.floats(-1e6, 1e6, width=32), min_size=4, max_size=4), min_size=1, max_size=6
+    )
+)
+def test_a_quantized_row_is_off_by_half_a_step_at_most(values: list[list[float]]) -> None:
+    table = np.array(values, dtype=np.float32)
+
+    codes, scales = quantize_rows(table)
+
+    assert codes.dtype == np.int8
+    assert scales.shape == (len(values), 1)
+    error = np.abs(codes * scales.astype(np.float64) - table)
+    assert (error <= 0.501 * scales + 1e-30).all()
+
+
+def test_chosen_rows_cover_all_lengths() -> None:
+    lengths = np.array([9, 3, 7, 5, 30, 4])
+
+    assert lengths[spread_over_lengths(lengths, 3)].tolist() == [3, 5, 30]
+    assert sorted(spread_over_lengths(lengths, 99).tolist()) == [0, 1, 2, 3, 4, 5]
