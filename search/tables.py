@@ -12,7 +12,6 @@ from rich.text import Text
 from search.evidence import REPORT_FILE, RankedTrial, StudyEvidence
 from search.final_scores import LABELS
 from search.formatting import format_metric, format_params
-from search.predict_csv import PROBABILITY
 from search.study_plan import StudyPlan
 from search.summary import format_interval, summarize
 from trainables.data.describe import PartDescription
@@ -128,13 +127,14 @@ def scores_table(evidence: StudyEvidence) -> Table:
     return table
 
 
-def predictions_table(rows: Sequence[Mapping[str, str]]) -> Table:
-    """Draw predicted rows; the last column is the probability."""
+def predictions_table(rows: Sequence[Mapping[str, str]], probability: str) -> Table:
+    """Draw predicted rows; ``probability`` names the column that was added."""
     table = _table("predicted click probabilities of unseen rows")
     for name in rows[0]:
-        table.add_column(name, justify="right" if name == PROBABILITY else "left")
+        table.add_column(name, justify="right" if name == probability else "left")
     for row in rows:
-        table.add_row(*(Text(value) for value in row.values()))
+        shown = {**row, probability: f"{float(row[probability]):.4f}"}
+        table.add_row(*(Text(value) for value in shown.values()))
     return table
 
 

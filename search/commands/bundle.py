@@ -57,12 +57,10 @@ def verify(folder: Path) -> None:
 @click.argument("output", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--threads", type=click.IntRange(min=1), help="Threads; default: one for each core.")
 def predict(folder: Path, table: Path, output: Path, threads: int | None) -> None:
-    """Add a column `probability` to the CSV file TABLE and write it to OUTPUT."""
-    from search.predict_csv import predict_csv
-    from trainables.bundle import Predictor
+    """Add a column `click_probability` to TABLE (csv, csv.gz, parquet) and write it to OUTPUT."""
+    from trainables.bundle.predict_file import predict_file
 
     # A bundle that is wrong and a table that doesn't fit it are both the user's to repair.
     with preflight():
-        predictor = Predictor(folder, num_threads=threads)
-        num_rows = predict_csv(predictor, table, output)
+        num_rows = predict_file(folder, table, output, num_threads=threads)
     click.echo(f"wrote {output}: {num_rows:,} rows")

@@ -68,16 +68,15 @@ def quickstart(out: Path, *, fresh: bool, overrides: tuple[str, ...]) -> int:
 
 def _predict(console: "Console", config: "StudyConfig", folder: Path) -> None:
     """Predict rows that no split of the log holds, and show them."""
-    from search.predict_csv import PROBABILITY, predict_csv
     from search.quickstart import write_unseen
     from search.tables import predictions_table, say
-    from trainables.bundle import Predictor
+    from trainables.bundle.predict_file import PROBABILITY_COLUMN, predict_file
 
     columns = config.data.columns.text
     unseen, predicted = folder / "unseen.csv", folder / "predictions.csv"
     write_unseen(unseen, columns)
     say(console, f"$ clicktune bundle predict {folder / 'best'} {unseen} {predicted}")
-    predict_csv(Predictor(folder / "best"), unseen, predicted)
+    predict_file(folder / "best", unseen, predicted)
     with predicted.open(encoding="utf-8", newline="") as file:
-        rows = sorted(csv.DictReader(file), key=lambda row: -float(row[PROBABILITY]))
-    console.print(predictions_table(rows))
+        rows = sorted(csv.DictReader(file), key=lambda row: -float(row[PROBABILITY_COLUMN]))
+    console.print(predictions_table(rows, PROBABILITY_COLUMN))

@@ -301,17 +301,17 @@ def test_bundle_commands(trained: Path, tmp_path: Path, capsys: pytest.CaptureFi
     with output.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["shop"] for row in rows] == ["1", "2"]
-    assert all(0 < float(row["probability"]) < 1 for row in rows)
+    assert all(0 < float(row["click_probability"]) < 1 for row in rows)
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("title\nLamp\n", "has no column 'query'"),
-        ("title,query,probability\na,b,1\n", "has a column 'probability' already"),
-        ("title,query\na\n", "line 2: the row has more or fewer values"),
-        ("title,query\na,b,c\n", "line 2: the row has more or fewer values"),
-        ("", "has no column 'query'"),
+        ("title\nLamp\n", "no column 'query'"),
+        ("title,query,click_probability\na,b,1\n", "there is a column 'click_probability' already"),
+        ("title,query\na\n", "in.csv"),
+        ("title,query\na,b,c\n", "in.csv"),
+        ("", "in.csv"),
     ],
 )
 def test_table_that_does_not_fit_the_bundle_leaves_no_output(
