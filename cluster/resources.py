@@ -1,5 +1,6 @@
 """What one trial needs; how many trials fit."""
 
+import dataclasses
 import math
 import os
 from dataclasses import dataclass
@@ -18,8 +19,9 @@ class TrialResources:
     """Processes that train one trial together, each with its share of a batch."""
     cpus_per_worker: int = 1
     """CPU cores, and so threads, of a worker."""
-    gpus_per_worker: float = 0
-    """GPUs of a worker; a fraction lets several trials share one."""
+    gpus_per_worker: float | Literal["auto"] = "auto"
+    """GPUs of a worker; a fraction lets several trials share one. auto: one, where there are enough
+    for a trial's workers, else none."""
     concurrent_trials: int | Literal["auto"] = "auto"
     """Trials at a time; auto: as many as fit."""
 
@@ -30,11 +32,11 @@ class TrialResources:
             raise ValueError(
                 f"resources.cpus_per_worker must be at least 1, got {self.cpus_per_worker}"
             )
-        if self.gpus_per_worker < 0:
+        if self.gpus < 0:
             raise ValueError(
-                f"resources.gpus_per_worker must be 0 or more, got {self.gpus_per_worker}"
+                f"resources.gpus_per_worker must be auto, or 0 or more, got {self.gpus_per_worker}"
             )
-        if self.workers > 1 and self.gpus_per_worker % 1:
+        if self.workers > 1 and self.gpus % 1:
             raise ValueError(
                 f"resources.gpus_per_worker must be whole for {self.workers} workers, "
                 f"got {self.gpus_per_worker}; two workers can't share a GPU's collectives"
@@ -44,6 +46,17 @@ class TrialResources:
                 f"resources.concurrent_trials must be auto or at least 1, "
                 f"got {self.concurrent_trials}"
             )
+
+    @property
+    def gpus(self) -> float:
+        """GPUs of a worker; none while auto has not been settled."""
+        return 0 if self.gpus_per_worker == "auto" else self.gpus_per_worker
+
+    def settle_gpus(self, capacity: "Capacity") -> "TrialResources":
+        """Replace auto by what a machine or a cluster offers."""
+        if self.gpus_per_worker != "auto":
+            return self
+        return dataclasses.replace(self, gpus_per_worker=int(capacity.gpus >= self.workers))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,15 +98,16 @@ def fit_trials(resources: TrialResources, capacity: Capacity) -> int:
     Raises:
         ValueError: if not even one fits, or fewer than the study asks for.
     """
+    resources = resources.settle_gpus(capacity)
     cpus = resources.workers * resources.cpus_per_worker
     fits = math.floor(capacity.cpus / cpus)
-    if resources.gpus_per_worker:
+    if resources.gpus:
         # Rounded, because 1 / 0.1 must be 10 in spite of floating point.
-        gpus = resources.workers * resources.gpus_per_worker
+        gpus = resources.workers * resources.gpus
         fits = min(fits, math.floor(round(capacity.gpus / gpus, 6)))
     needs = f"{resources.workers} x {resources.cpus_per_worker} CPUs"
-    if resources.gpus_per_worker:
-        needs += f" and {resources.workers} x {resources.gpus_per_worker:g} GPUs"
+    if resources.gpus:
+        needs += f" and {resources.workers} x {resources.gpus:g} GPUs"
     offers = f"{capacity.cpus:g} CPUs and {capacity.gpus:g} GPUs"
     if fits < 1:
         raise ValueError(

@@ -195,12 +195,12 @@ class Study:
                 ledger = stack.enter_context(Ledger.open(self.folder))
                 if self._is_over(ledger):
                     return
-                num_concurrent = stack.enter_context(self._connected(address))
+                plan = stack.enter_context(self._connected(address))
                 for name in ("config", "status"):
                     ledger.set_fact(name, facts[name])
             else:
                 # A cluster that can't be joined, or is too small, leaves no study behind.
-                num_concurrent = stack.enter_context(self._connected(address))
+                plan = stack.enter_context(self._connected(address))
                 ledger = stack.enter_context(Ledger.create(self.folder, facts))
             (self.folder / STUDY_FILE).write_text(facts["config"], encoding="utf-8")
             conductor = Conductor(
@@ -211,7 +211,8 @@ class Study:
                 higher_is_better=higher_is_better,
                 on_event=on_event,
             )
-            self._run_trials(conductor, setup, ledger, num_concurrent, on_event)
+            setup = dataclasses.replace(setup, resources=plan.config.resources)
+            self._run_trials(conductor, setup, ledger, plan.num_concurrent, on_event)
 
     def _is_over(self, ledger: Ledger) -> bool:
         trials = ledger.trials()
@@ -219,13 +220,13 @@ class Study:
         return len(ended) == len(trials) >= self.config.search.trials
 
     @contextlib.contextmanager
-    def _connected(self, address: str | None) -> Iterator[int]:
-        """Connect to Ray and say how many trials run at a time there."""
+    def _connected(self, address: str | None) -> Iterator[StudyPlan]:
+        """Connect to Ray and work out what runs there."""
         from cluster.connect import capacity, check_shared_folder, connect
 
         with connect(address):
             check_shared_folder(self.folder)
-            yield make_plan(self.config, self.folder, capacity(), None).num_concurrent
+            yield make_plan(self.config, self.folder, capacity(), None)
 
     def _run_trials(
         self,

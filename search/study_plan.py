@@ -1,5 +1,6 @@
 """What a study will do, said before it starts."""
 
+import dataclasses
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,7 @@ def make_plan(
         ValueError: if a trial, or as many at a time as the study asks for, doesn't fit.
     """
     num_concurrent = fit_trials(config.resources, capacity)
+    config = dataclasses.replace(config, resources=config.resources.settle_gpus(capacity))
     num_points = count_points(config.space)
     search = config.search
     num_trials = search.trials if num_points is None else min(search.trials, num_points)

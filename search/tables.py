@@ -146,8 +146,8 @@ def print_plan(console: Console, plan: StudyPlan) -> None:
     say(console, f"folder: {plan.folder}")
     say(console, f"points in the space: {points}; trials: {plan.num_trials}")
     share = f"{resources.workers} x {resources.cpus_per_worker} CPUs"
-    if resources.gpus_per_worker:
-        share += f" and {resources.workers} x {resources.gpus_per_worker:g} GPUs"
+    if resources.gpus:
+        share += f" and {resources.workers} x {resources.gpus:g} GPUs"
     say(
         console,
         f"each trial gets {share} ({plan.threads_per_worker} threads a worker), up to "

@@ -50,8 +50,8 @@ def trial_placement(resources: TrialResources) -> tune.PlacementGroupFactory:
     if resources.workers > 1:
         return tune.PlacementGroupFactory([{"node:__internal_head__": 0.001}])
     bundle: dict[str, float] = {"CPU": resources.cpus_per_worker}
-    if resources.gpus_per_worker:
-        bundle["GPU"] = resources.gpus_per_worker
+    if resources.gpus:
+        bundle["GPU"] = resources.gpus
     return tune.PlacementGroupFactory([bundle])
 
 

@@ -121,8 +121,8 @@ class WorkerGroup:
         from ray.train.torch import TorchTrainer
 
         needs: dict[str, float] = {"CPU": self.resources.cpus_per_worker}
-        if self.resources.gpus_per_worker:
-            needs["GPU"] = self.resources.gpus_per_worker
+        if self.resources.gpus:
+            needs["GPU"] = self.resources.gpus
         trainer = TorchTrainer(
             serve_trials,
             train_loop_config={
@@ -132,7 +132,7 @@ class WorkerGroup:
             },
             scaling_config=ScalingConfig(
                 num_workers=self.resources.workers,
-                use_gpu=self.resources.gpus_per_worker > 0,
+                use_gpu=self.resources.gpus > 0,
                 resources_per_worker=needs,
             ),
             run_config=RunConfig(

@@ -14,7 +14,7 @@ from cluster.resources import Capacity, TrialResources, available_cpus, fit_tria
     [
         ({"workers": 0}, r"resources\.workers must be at least 1, got 0"),
         ({"cpus_per_worker": 0}, r"resources\.cpus_per_worker must be at least 1, got 0"),
-        ({"gpus_per_worker": -1}, r"resources\.gpus_per_worker must be 0 or more, got -1"),
+        ({"gpus_per_worker": -1}, r"resources\.gpus_per_worker must be auto, or 0 or more, got -1"),
         ({"workers": 2, "gpus_per_worker": 0.5}, r"must be whole for 2 workers, got 0\.5"),
         ({"concurrent_trials": 0}, r"must be auto or at least 1, got 0"),
     ],
@@ -52,6 +52,21 @@ def test_fractions_of_a_gpu_add_up_in_spite_of_rounding(share: float) -> None:
     resources = TrialResources(gpus_per_worker=share)
 
     assert fit_trials(resources, Capacity(cpus=64, gpus=3)) == round(3 / share - 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("workers", "gpus", "expected"), [(1, 0, 0), (1, 4, 1), (2, 1, 0), (2, 2, 1)]
+)
+def test_auto_takes_gpus_where_there_are_enough(workers: int, gpus: int, expected: int) -> None:
+    settled = TrialResources(workers=workers).settle_gpus(Capacity(cpus=8, gpus=gpus))
+
+    assert settled.gpus == expected
+
+
+def test_a_number_of_gpus_is_not_settled_otherwise() -> None:
+    resources = TrialResources(gpus_per_worker=0)
+
+    assert resources.settle_gpus(Capacity(cpus=8, gpus=8)) == resources
 
 
 def test_fewer_concurrent_trials_than_fit_are_kept_and_more_are_refused() -> None:
