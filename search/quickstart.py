@@ -9,8 +9,8 @@ from search.study_config import StudyConfig, load_study
 from trainables.data.simulate import SimulationConfig, simulate, write_simulation
 
 NAME = "quickstart"
-LOG = SimulationConfig(aggregate=True)
-"""The log that is searched over."""
+LOG = SimulationConfig(aggregate=True, num_queries=200, num_impressions=80_000)
+"""The log that is searched over: as large as two cores search in a few minutes."""
 UNSEEN = SimulationConfig(num_impressions=600, aggregate=True, seed=1)
 """Another marketplace of the same grammar, for rows to predict."""
 NUM_UNSEEN = 8
