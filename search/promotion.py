@@ -4,11 +4,12 @@ import dataclasses
 import itertools
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search.compression_jobs import CompressionJob, reason_of, run_here, run_on_ray
 from search.final_scores import FinalScores
 from search.formatting import format_duration, format_metric, trial_name
 from search.ledger import Ledger
@@ -17,7 +18,6 @@ from search.study_config import StudyConfig
 from search.trial_record import TrialRecord
 from trainables.bundle.manifest import MODEL_FILE, file_record
 from trainables.bundle.verify import verify_bundle
-from trainables.compression.config import CompressionConfig
 from trainables.compression.report import CompressionReport
 from trainables.metrics import METRICS
 
@@ -43,33 +43,6 @@ class Promotion:
     """The trial whose bundle was chosen; None if no candidate kept within the study's limits."""
     scores: FinalScores | None
     """What the test split said about that bundle."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Job:
-    """One compression, as a worker is told."""
-
-    number: int
-    checkpoint: str
-    config: CompressionConfig
-    output: str
-    text_columns: tuple[str, ...]
-    metric: str
-    lineage: Mapping[str, Any]
-    num_threads: int
-
-    def run(self) -> CompressionReport:
-        from trainables.compression.pipeline import compress
-
-        return compress(
-            Path(self.checkpoint),
-            self.config,
-            Path(self.output),
-            text_columns=self.text_columns,
-            metric=self.metric,
-            lineage=self.lineage,
-            num_threads=self.num_threads,
-        )
 
 
 def bundle_folder(folder: Path, number: int) -> Path:
@@ -155,9 +128,9 @@ def _compress_all(
         names = ", ".join(str(winner.trial.number) for winner in pending)
         tell(f"compressing trial{'s' if len(pending) > 1 else ''} {names}")
     jobs = [_job(folder, config, winner, alone=not on_ray) for winner in pending]
-    for job, outcome in (_run_on_ray if on_ray else _run_here)(jobs):
+    for job, outcome in (run_on_ray if on_ray else run_here)(jobs):
         if isinstance(outcome, Exception):
-            errors[job.number] = _reason(outcome)
+            errors[job.number] = reason_of(outcome)
             tell(f"trial {job.number} could not be compressed: {errors[job.number]}")
             continue
         reports[job.number] = report = _settle(folder, job.number, outcome)
@@ -194,9 +167,9 @@ def _sweep(folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _job(folder: Path, config: StudyConfig, winner: Standing, *, alone: bool) -> _Job:
+def _job(folder: Path, config: StudyConfig, winner: Standing, *, alone: bool) -> CompressionJob:
     cores = config.resources.cpus_per_worker
-    return _Job(
+    return CompressionJob(
         number=winner.trial.number,
         checkpoint=str(_checkpoint(winner).resolve()),
         config=config.compression,
@@ -211,42 +184,6 @@ def _job(folder: Path, config: StudyConfig, winner: Standing, *, alone: bool) ->
         },
         num_threads=len(os.sched_getaffinity(0)) if alone else cores,
     )
-
-
-def _run_here(jobs: Sequence[_Job]) -> Iterator[tuple[_Job, CompressionReport | Exception]]:
-    for job in jobs:
-        try:
-            yield job, job.run()
-        except Exception as error:  # noqa: BLE001 - the other winners may still give a bundle
-            yield job, error
-
-
-def _run_on_ray(jobs: Sequence[_Job]) -> Iterator[tuple[_Job, CompressionReport | Exception]]:
-    """Run jobs side by side, each with a trial worker's share of the CPUs, as they finish."""
-    import ray
-
-    # A killed worker process is worth one more try; an exception would only come again.
-    remote = ray.remote(_Job.run)
-    running = {
-        remote.options(num_cpus=job.num_threads, max_retries=1).remote(job): job for job in jobs
-    }
-    try:
-        while running:
-            (ready, *_), _ = ray.wait(list(running), num_returns=1)
-            job = running.pop(ready)
-            try:
-                yield job, ray.get(ready)
-            except Exception as error:  # noqa: BLE001 - as in _run_here
-                yield job, error
-    finally:
-        for reference in running:
-            ray.cancel(reference, force=True)
-
-
-def _reason(error: Exception) -> str:
-    # A Ray task's error wraps the original one, whose text is all that a person needs.
-    cause = getattr(error, "cause", None) or error
-    return f"{type(cause).__name__}: {cause}"
 
 
 def _settle(folder: Path, number: int, report: CompressionReport) -> CompressionReport:

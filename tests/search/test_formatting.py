@@ -1,0 +1,51 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from search.formatting import format_duration, format_metric, format_params, format_value
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1e-4, "1e-4"),
+        (0.00193, "1.93e-3"),
+        (0.05, "0.05"),
+        (0.123456, "0.123"),
+        (12345.6, "1.23e4"),
+        (0.0, "0"),
+        (32, "32"),
+        (True, "True"),
+        ("lora", "lora"),
+    ],
+)
+def test_value_is_short(value: str | float | bool, text: str) -> None:
+    assert format_value(value) == text
+
+
+@given(st.floats(min_value=1e-12, max_value=1e12))
+def test_value_keeps_three_digits(value: float) -> None:
+    assert float(format_value(value)) == pytest.approx(value, rel=0.0051)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.4, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
+        (185, "3 min 05 s"),
+        (7800, "2 h 10 min"),
+        (-1, "0 s"),
+    ],
+)
+def test_duration_is_read_at_a_glance(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text
+
+
+def test_metric_that_is_missing_is_a_dash() -> None:
+    assert (format_metric(0.70004), format_metric(None)) == ("0.7000", "–")  # noqa: RUF001
+
+
+def test_params_use_short_names() -> None:
+    assert format_params({"learning_rate": 3e-4, "lora_rank": 8}) == "lr 3e-4, rank 8"
