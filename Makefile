@@ -12,9 +12,8 @@ PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$python && break; done)
 
-# Without an NVIDIA driver, PyTorch's own index offers a build of 0.2 GB instead of several with CUDA.
-# Where that index can't be reached, pip goes on with its others.
-TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,--extra-index-url https://download.pytorch.org/whl/cpu)
+# URL of an index with PyTorch's CPU builds, for a machine without a GPU: 0.2 GB instead of several.
+TORCH_INDEX ?=
 
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
@@ -30,13 +29,12 @@ help:
 
 install: $(INSTALLED)
 
-# torch comes first and by itself: what comes after takes the build that is there, and nothing but
-# torch is looked for at its index.
+# torch comes first, so that what comes after takes the build that is there.
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo 'ClickTune needs Python 3.11 or newer; none was found. Set PYTHON=/path/to/python3.11' >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo 'Installing into $(VENV) (2 GB; a few minutes the first time)'
-	$(PIP) --no-deps --retries 1 $(TORCH_INDEX) torch
+	$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
 	$(PIP) -e '.[dev]'
 	@touch $@
 
