@@ -106,6 +106,7 @@ class Study:
         """
         from trainables.data.prepared import prepare
         from trainables.data.table import load_clicks
+        from trainables.data.truth import true_probabilities
 
         self._check_folder(resume=resume)
         encoder_folder = find_encoder(self.config.encoder)
@@ -117,10 +118,16 @@ class Study:
             check_address(address)
         on_event(StudyEvent(kind="note", message=f"preparing {self.config.data.path}"))
         table = load_clicks(self.config.data, self.config.task)
-        data = prepare(table, self.config.encoder, self.folder / "data")
-        setup = self._setup(data, encoder_fingerprint(encoder_folder))
+        if self.config.data.truth is not None:
+            # Read again when the search is over, which is late to learn that it doesn't fit.
+            true_probabilities(self.config.data, table)
+        encoder = encoder_fingerprint(encoder_folder)
         if Ledger.exists(self.folder):
-            self._check_data(setup, on_resume_of=table.fingerprint)
+            # Before it is prepared, so that the folder never holds two tables.
+            self._check_data(table.fingerprint, encoder)
+        data = prepare(table, self.config.encoder, self.folder / "data")
+        self._check_prepared(data)
+        setup = self._setup(data, encoder)
         self._run(setup, _facts(data, table.fingerprint), address, on_event)
         return read_result(self.folder)
 
@@ -158,20 +165,30 @@ class Study:
             resources=config.resources,
         )
 
-    def _check_data(self, setup: TrialSetup, *, on_resume_of: str) -> None:
+    def _check_data(self, table: str, encoder: str) -> None:
+        """Compare the fingerprints of a study's table and encoder with those that it began with."""
         with Ledger.read(self.folder) as ledger:
-            data, table = ledger.fact("data")["fingerprint"], ledger.fact("table_fingerprint")
-            encoder = ledger.fact("encoder_fingerprint")
-        if table != on_resume_of:
+            old_table = ledger.fact("table_fingerprint")
+            old_encoder = ledger.fact("encoder_fingerprint")
+        if table != old_table:
             raise ValueError(
                 f"the data in {self.config.data.path} has changed since the study in {self.folder} "
-                f"began (fingerprint {table} then, {on_resume_of} now); its trials can't be "
+                f"began (fingerprint {old_table} then, {table} now); its trials can't be "
                 "compared with new ones: put the old data back, or start a study of another name"
             )
-        if encoder != setup.encoder_fingerprint or data != setup.data_fingerprint:
+        if encoder != old_encoder:
             raise ValueError(
                 f"the encoder {self.config.encoder.name} has changed since the study in "
                 f"{self.folder} began; put the old one back, or start a study of another name"
+            )
+
+    def _check_prepared(self, data: "PreparedData") -> None:
+        known = self._data_facts()
+        if known is not None and known.fingerprint != data.fingerprint:
+            raise ValueError(
+                f"the data of the study in {self.folder} was prepared by another version of "
+                "clicktune, so its trials can't be compared with new ones; resume it with that "
+                "version, or start a study of another name"
             )
 
     def _run(
@@ -193,16 +210,18 @@ class Study:
         with contextlib.ExitStack() as stack:
             if Ledger.exists(self.folder):
                 ledger = stack.enter_context(Ledger.open(self.folder))
-                if self._is_over(ledger):
-                    return
-                plan = stack.enter_context(self._connected(address))
-                for name in ("config", "status"):
-                    ledger.set_fact(name, facts[name])
+                is_over = self._is_over(ledger)
+                # One that ended may have been killed before it noted so.
+                plan = None if is_over else stack.enter_context(self._connected(address))
+                ledger.set_fact("status", _ended_status(ledger) if is_over else "running")
+                ledger.set_fact("config", facts["config"])
             else:
                 # A cluster that can't be joined, or is too small, leaves no study behind.
                 plan = stack.enter_context(self._connected(address))
                 ledger = stack.enter_context(Ledger.create(self.folder, facts))
             (self.folder / STUDY_FILE).write_text(facts["config"], encoding="utf-8")
+            if plan is None:
+                return
             conductor = Conductor(
                 self.config,
                 setup,
@@ -265,8 +284,13 @@ def _facts(data: "PreparedData", table_fingerprint: str) -> dict[str, Any]:
 def _status(conductor: Conductor, ledger: Ledger) -> StudyStatus:
     if not conductor.is_finished and not conductor.is_hopeless:
         return "interrupted"
+    return "failed" if conductor.is_hopeless else _ended_status(ledger)
+
+
+def _ended_status(ledger: Ledger) -> StudyStatus:
+    """Return how a study ended whose trials have all ended."""
     ended_well = any(trial.state in ("completed", "stopped") for trial in ledger.trials())
-    return "completed" if ended_well and not conductor.is_hopeless else "failed"
+    return "completed" if ended_well else "failed"
 
 
 def _trainable_for(workers: int) -> "type[tune.Trainable]":

@@ -18,6 +18,7 @@ from search.ledger import Ledger
 from search.results import StudyResult, read_result
 from search.study_config import dump_study, parse_study
 from search.trial_record import TrialRecord
+from spaces.trial_config import TrialConfig
 from tests.fakes import FakeTrial, read_trained
 
 REPOSITORY = Path(__file__).parents[2]
@@ -239,6 +240,32 @@ def test_data_that_changed_since_the_study_began_is_refused(begun: Study, data: 
 
     with pytest.raises(ValueError, match=r"clicks\.csv has changed since the study in .* began"):
         begun.run(resume=True)
+
+    assert len(list((begun.folder / "data").iterdir())) == 1
+
+
+def test_truth_that_does_not_fit_is_found_before_anything_starts(data: Path) -> None:
+    truth = data.with_name("truth.csv")
+    truth.write_text("row,probability\n0,0.5\n")
+    wrong = study(data, f"data.truth={truth}")
+
+    with pytest.raises(ValueError, match="must come from the same simulation"):
+        wrong.run()
+
+
+def test_study_that_was_killed_after_its_last_trial_is_completed_by_a_resume(
+    begun: Study, data: Path
+) -> None:
+    with Ledger.open(begun.folder) as ledger:
+        ledger.set_fact("status", "interrupted")
+        ledger.add_trial(0, {}, TrialConfig(), "hash")
+        ledger.end_trial(0, "completed")
+
+    result = study(data, "search.trials=1", "winners=1").run(resume=True)
+
+    assert result.status == "completed"
+    assert result.config.winners == 1
+    assert parse_study((begun.folder / "study.yaml").read_text()) == result.config
 
 
 def test_running_study_is_not_started_again(begun: Study) -> None:
