@@ -35,7 +35,7 @@ class CheckpointKeeper:
         self._winners = winners
 
     def sweep(self) -> None:
-        """Delete what a killed study left behind: checkpoints that no report speaks of."""
+        """Delete what a kill left behind: what no report speaks of, or no ended trial needs."""
         known = {checkpoint.path.absolute() for checkpoint in self._ledger.checkpoints()}
         for trial_folder in _subfolders(self._folder):
             for folder in _subfolders(trial_folder):
@@ -43,6 +43,12 @@ class CheckpointKeeper:
                     _delete(folder)
             if not any(path.is_relative_to(trial_folder.absolute()) for path in known):
                 _delete(trial_folder)
+        for trial in self._ledger.trials():
+            if trial.state != "running":
+                self.tidy(trial.number)
+        for checkpoint in self._ledger.checkpoints():
+            if not checkpoint.resumable and (checkpoint.path / TRAINING_FOLDER).is_dir():
+                _delete(checkpoint.path / TRAINING_FOLDER)
 
     def tidy(self, number: int) -> None:
         """Delete what a trial no longer needs, then keep the whole within its budget."""

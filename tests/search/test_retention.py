@@ -124,6 +124,20 @@ def test_what_no_report_speaks_of_is_swept(shelf: Shelf) -> None:
     assert [path.name for path in (root / "trial-0000").iterdir()] == ["epoch-0001"]
 
 
+def test_what_a_kill_left_of_an_ended_trial_is_swept(shelf: Shelf) -> None:
+    shelf.add(0, [0.6, 0.8, 0.7], "completed")
+    shelf.add(1, [0.5], "stopped")
+    shelf.keeper().tidy(1)
+    left = shelf.folder / "checkpoints" / "trial-0001" / "epoch-0001" / "training"
+    left.mkdir()
+
+    shelf.keeper().sweep()
+
+    assert shelf.on_disk() == shelf.noted() == ["trial-0000/epoch-0002", "trial-0001/epoch-0001"]
+    assert not any(checkpoint.resumable for checkpoint in shelf.ledger.checkpoints())
+    assert not left.exists()
+
+
 def test_checkpoint_that_is_gone_already_is_forgotten(shelf: Shelf) -> None:
     shelf.add(0, [0.6, 0.7])
     shutil.rmtree(shelf.folder / "checkpoints" / "trial-0000" / "epoch-0001")
