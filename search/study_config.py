@@ -59,6 +59,7 @@ class SearchConfig:
             ("reduction_factor", 2),
             ("grace_epochs", 1),
             ("max_failures", 0),
+            ("seed", 0),
         ):
             value = getattr(self, name)
             if value < least:

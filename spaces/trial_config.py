@@ -51,6 +51,7 @@ class TrialConfig:
         for name in ("augmentation_rate", "dropout", "warmup_fraction"):
             value = getattr(self, name)
             _check_range(name, value, 0 <= value < 1, "in [0, 1)")
+        _check_range("seed", self.seed, 0 <= self.seed < 2**63, "at least 0 and below 2**63")
         _check_range("weight_decay", self.weight_decay, self.weight_decay >= 0, "at least 0")
         for name in ("batch_size", "epochs"):
             _check_range(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")

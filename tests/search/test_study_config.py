@@ -109,6 +109,7 @@ def test_override_that_fits_nothing_is_named(override: str, message: str) -> Non
         ("search.epochs=0", r"search\.epochs must be at least 1"),
         ("search.grace_epochs=9", r"grace_epochs is 9, but a trial has only 3 epochs"),
         ("search.reduction_factor=1", r"reduction_factor must be at least 2"),
+        ("search.seed=-1", r"search\.seed must be at least 0"),
         ("search.max_failures=-1", r"max_failures must be at least 0"),
         ("search.checkpoint_budget_gb=0", r"checkpoint_budget_gb must be above 0"),
         ("search.checkpoint_budget_gb=.nan", r"must be a finite number"),

@@ -52,6 +52,8 @@ def test_a_space_may_not_vary_what_the_study_fixes() -> None:
         ("method", "ia3", "must be one of full, lora"),
         ("epochs", 0, "at least 1"),
         ("seed", 0.5, "whole number"),
+        ("seed", -1, "seed must be at least 0"),
+        ("seed", 2**63, "below"),
     ],
 )
 def test_value_out_of_range_is_named(name: str, value: object, message: str) -> None:
