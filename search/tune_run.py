@@ -121,7 +121,8 @@ class _ConductedSchedule(FIFOScheduler):  # type: ignore[misc]
     def _kept_errors(self) -> Iterator[None]:
         """Keep an error of ours, such as a full disk, that Tune would take for the trial's."""
         if self._search.error is not None:
-            return
+            # Tune calls on for a trial that it believes has failed; nothing is noted any more.
+            raise self._search.error
         try:
             yield
         except Exception as error:
