@@ -102,7 +102,11 @@ def read_evidence(folder: Path) -> StudyEvidence:
         config = parse_study(ledger.fact("config"), source=f"the study in {folder}")
         trials, entries = ledger.trials(), ledger.compressions()
         scored: list[dict[str, Any]] = ledger.fact(SCORES_FACT, [])
-    best, data = _chosen(folder), _open_data(folder)
+        known: dict[str, Any] | None = ledger.fact("data")
+    best = _chosen(folder)
+    data = None if known is None else _open_data(folder / "data" / known["fingerprint"])
+    # A trial may have been compressed, and scored, more than once: by its bundle's hash.
+    graph = None if best is None else entries.get(best, {}).get("model_sha256")
     scores = [FinalScores.from_dict(entry) for entry in scored]
     return StudyEvidence(
         folder=folder,
@@ -113,7 +117,7 @@ def read_evidence(folder: Path) -> StudyEvidence:
             for number, entry in entries.items()
         },
         best=best,
-        scores=next((s for s in reversed(scores) if s.trial == best), None),
+        scores=next((s for s in scores if s.model_sha256 == graph), None),
         num_scored=len(scores),
         data_fingerprint="" if data is None else data.fingerprint,
         data_parts=() if data is None else _describe_parts(data),
@@ -154,13 +158,11 @@ def _chosen(folder: Path) -> int | None:
 
 
 def _open_data(folder: Path) -> PreparedData | None:
-    for candidate in sorted((folder / "data").glob("[!.]*")):
-        try:
-            return PreparedData.open(candidate)
-        except ValueError:
-            # Damaged or from another version: the report can do without.
-            continue
-    return None
+    try:
+        return PreparedData.open(folder)
+    except ValueError:
+        # Damaged, gone or from another version: the report can do without.
+        return None
 
 
 def _describe_parts(data: PreparedData) -> tuple[PartDescription, ...]:

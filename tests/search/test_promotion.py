@@ -195,6 +195,18 @@ def test_one_failed_compression_does_not_stop_the_others(
     assert read_evidence(promoted).num_scored == 2
 
 
+def test_scores_shown_are_those_of_the_chosen_bundle(promoted: Path, promotion: Promotion) -> None:
+    assert promotion.scores is not None
+    later = dataclasses.replace(promotion.scores, model_sha256="0" * 64, scores={})
+    with Ledger.open(promoted) as ledger:
+        ledger.set_fact(SCORES_FACT, [promotion.scores.to_dict(), later.to_dict()])
+
+    read = read_evidence(promoted)
+
+    assert read.scores == promotion.scores
+    assert read.num_scored == 2
+
+
 def test_no_compression_that_works_is_an_error(promoted: Path, config: StudyConfig) -> None:
     shutil.rmtree(promoted / "bundles")
     for weights in promoted.glob("checkpoints/*/*/model.safetensors"):

@@ -55,7 +55,16 @@ def trained_config(log: Path, encoder: Path, overrides: Sequence[str] = ()) -> S
 def write_trained_study(folder: Path, config: StudyConfig) -> None:
     """Train two trials of one epoch and write them into a ledger as a search would."""
     data = prepare(load_clicks(config.data, config.task), config.encoder, folder / "data")
-    facts = {"config": dump_study(config), "status": "completed", "higher_is_better": True}
+    facts = {
+        "config": dump_study(config),
+        "status": "completed",
+        "higher_is_better": True,
+        "data": {
+            "fingerprint": data.fingerprint,
+            "num_rows": list(data.num_rows),
+            "base_rate": data.base_rate,
+        },
+    }
     with Ledger.create(folder, facts) as ledger:
         (folder / "study.yaml").write_text(dump_study(config))
         for number, learning_rate in enumerate((1e-3, 2e-4)):
