@@ -52,12 +52,10 @@ def compress(
 
 def _compress_study(folder: Path, overrides: tuple[str, ...], address: str | None) -> None:
     from search.commands.present import present, promote_or_fail
-    from search.study_config import load_study
     from search.tables import open_console, say
 
     with preflight():
-        _check_study_folder(folder)
-        config = load_study(folder / "study.yaml", overrides)
+        config = _searched_study(folder, overrides)
     console = open_console()
     promotion = promote_or_fail(
         folder, config, address=address, on_ray=address is not None, tell=lambda t: say(console, t)
@@ -67,13 +65,27 @@ def _compress_study(folder: Path, overrides: tuple[str, ...], address: str | Non
         raise FailureError(NO_BUNDLE)
 
 
-def _check_study_folder(folder: Path) -> None:
+def _searched_study(folder: Path, overrides: tuple[str, ...]) -> "StudyConfig":
+    """Read the study that was searched, with overrides that leave it the same study."""
     from search.ledger import Ledger
+    from search.study_changes import find_changes
+    from search.study_config import parse_study
 
     if not Ledger.exists(folder):
         raise ValueError(
             f"{folder} is neither a study's folder (no ledger.db) nor a checkpoint (no trial.json)"
         )
+    # Opened to write, so that a study that still runs is refused here.
+    with Ledger.open(folder) as ledger:
+        text: str = ledger.fact("config")
+    source = f"the study in {folder}"
+    config = parse_study(text, overrides, source=source)
+    if changes := find_changes(parse_study(text, source=source), config):
+        raise ValueError(
+            f"{folder} was searched with other settings: {'; '.join(changes)}. Here only "
+            "compression and winners may change"
+        )
+    return config
 
 
 def _compress_checkpoint(checkpoint: Path, overrides: tuple[str, ...], output: Path) -> None:

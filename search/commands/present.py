@@ -54,7 +54,9 @@ def present(folder: Path, console: "Console") -> "StudyEvidence":
     from search.report import write_report
     from search.tables import print_evidence
 
-    evidence = read_evidence(folder)
+    # A bundle in it may have been changed by hand.
+    with preflight():
+        evidence = read_evidence(folder)
     write_report(evidence)
     print_evidence(console, evidence)
     return evidence

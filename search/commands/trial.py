@@ -44,6 +44,8 @@ def trial(study: str, overrides: tuple[str, ...], out: Path | None) -> None:
     from search.tables import open_console
 
     config, trial_config = _read(study, overrides)
+    if out is not None:
+        _check_folder(out)
     with contextlib.ExitStack() as stack:
         if out is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="clicktune-")))
@@ -53,6 +55,16 @@ def trial(study: str, overrides: tuple[str, ...], out: Path | None) -> None:
         # clicktune compress reads the text columns' names from it.
         (folder / "study.yaml").write_text(dump_study(config), encoding="utf-8")
         _train(trial_config, setup, open_console(), folder if out else None)
+
+
+def _check_folder(folder: Path) -> None:
+    from search.ledger import Ledger
+
+    if Ledger.exists(folder):
+        raise MistakeError(
+            f"{folder} holds a study, whose study.yaml a single trial would replace; choose "
+            "another --out"
+        )
 
 
 def _read(study: str, overrides: tuple[str, ...]) -> "tuple[StudyConfig, TrialConfig]":

@@ -9,6 +9,7 @@ import pytest
 
 from search.cli import run
 from search.commands.preflight import built_in_studies, is_own
+from search.ledger import Ledger
 from search.promotion import promote
 from search.study_config import dump_study, load_study
 from tests.search.finished_study import finished_config, write_trials
@@ -260,6 +261,55 @@ def test_report_of_a_running_study(tmp_path: Path, capsys: pytest.CaptureFixture
     assert (tmp_path / "report.html").is_file()
 
 
+def test_compress_refuses_what_would_make_it_another_study(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_trials(tmp_path, finished_config())
+
+    code, _, err = run_here(capsys, "compress", tmp_path, "--set", "search.metric=log_loss")
+
+    assert code == 2
+    assert "search.metric is roc_auc there and log_loss here" in err
+
+
+def test_compress_of_a_study_that_runs_is_a_mistake(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_trials(tmp_path, finished_config())
+
+    with Ledger.open(tmp_path):
+        code, _, err = run_here(capsys, "compress", tmp_path)
+
+    assert code == 2
+    assert "is running already" in err
+
+
+def test_single_trial_does_not_write_into_a_study(
+    study_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_trials(tmp_path, finished_config())
+    before = (tmp_path / "study.yaml").read_text()
+
+    code, _, err = run_here(capsys, "trial", study_file, "--out", tmp_path)
+
+    assert code == 2
+    assert "holds a study" in err
+    assert (tmp_path / "study.yaml").read_text() == before
+
+
+def test_report_of_a_study_whose_bundle_was_damaged_is_a_mistake(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "trained"
+    shutil.copytree(trained, folder, symlinks=True)
+    (folder / "best" / "manifest.json").write_text("{")
+
+    code, _, err = run_here(capsys, "report", folder)
+
+    assert code == 2
+    assert "manifest.json" in err
+
+
 def test_compress_prints_what_the_search_would(
     trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -366,8 +416,6 @@ def test_interrupted_search_is_resumed_to_its_bundle(study_file: Path, tmp_path:
 
 
 def wait_for_report(folder: Path) -> None:
-    from search.ledger import Ledger
-
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         if Ledger.exists(folder):
