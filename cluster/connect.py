@@ -126,7 +126,8 @@ def check_shared_folder(folder: Path) -> None:
     nodes = _alive_nodes()
     if len(nodes) == 1:
         return
-    marker = folder / f".seen-by-all-{uuid.uuid4().hex}"
+    # A worker's current folder is another one.
+    marker = folder.absolute() / f".seen-by-all-{uuid.uuid4().hex}"
     marker.write_text("", encoding="utf-8")
     try:
         missing = nodes_without(marker, [node["NodeID"] for node in nodes])
