@@ -15,6 +15,7 @@ from pydantic import ConfigDict, PlainValidator, TypeAdapter, ValidationError
 from cluster.resources import TrialResources
 from search.study_errors import describe_mistakes, nearest, section_fields
 from spaces.space import Space
+from spaces.trial_config import TrialConfig
 from trainables.compression.config import CompressionConfig
 from trainables.data.config import DataConfig
 from trainables.encoder import EncoderConfig
@@ -128,9 +129,8 @@ class StudyConfig:
                 f"values, {names[0]}: {{choice: [...]}}, or use algorithm random or tpe"
             )
         batch_size = self.space.parameters.get("batch_size")
-        if batch_size is None:
-            return
-        smallest = min(size for size in batch_size.extremes() if isinstance(size, int))
+        sizes = (TrialConfig().batch_size,) if batch_size is None else batch_size.extremes()
+        smallest = min(size for size in sizes if isinstance(size, int))
         if smallest < self.resources.workers:
             raise ValueError(
                 f"space.batch_size may be {smallest}, which {self.resources.workers} workers can't "

@@ -143,6 +143,8 @@ def test_value_that_does_not_fit_is_named_with_its_path(override: str, message: 
 def test_batch_that_the_workers_cannot_share_is_refused() -> None:
     with pytest.raises(ValueError, match=r"batch_size may be 2, which 4 workers can't share"):
         parse_study(STUDY, ["space.batch_size={choice: [8, 2]}", "resources.workers=4"])
+    with pytest.raises(ValueError, match=r"batch_size may be 32, which 40 workers can't share"):
+        parse_study(STUDY, ["resources.workers=40"])
 
 
 def test_all_mistakes_are_listed_at_once_in_plain_words() -> None:
