@@ -1,7 +1,6 @@
 """Winners -> compression -> bundles."""
 
 import dataclasses
-import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,7 +12,7 @@ from search.compression_jobs import CompressionJob, reason_of, run_here, run_on_
 from search.final_scores import FinalScores
 from search.formatting import format_duration, format_metric, trial_name
 from search.ledger import Ledger
-from search.results import Standing, leaderboard
+from search.results import Standing, choose_winners, leaderboard
 from search.study_config import StudyConfig
 from search.trial_record import TrialRecord
 from trainables.bundle.manifest import MODEL_FILE, file_record
@@ -51,16 +50,10 @@ def bundle_folder(folder: Path, number: int) -> Path:
 
 
 def find_winners(trials: Sequence[TrialRecord], config: StudyConfig) -> dict[int, Standing]:
-    """Return the best ended trials whose best checkpoint is still there, by number, best first."""
+    """Return the trials to compress by number, best first."""
     metric = METRICS[config.search.metric]
-    winners = {
-        standing.trial.number: standing
-        for standing in leaderboard(trials, metric.name, higher_is_better=metric.higher_is_better)
-        if standing.trial.state in ("completed", "stopped")
-        and standing.checkpoint is not None
-        and standing.checkpoint.path.is_dir()
-    }
-    return dict(itertools.islice(winners.items(), config.winners))
+    ranked = leaderboard(trials, metric.name, higher_is_better=metric.higher_is_better)
+    return {winner.trial.number: winner for winner in choose_winners(ranked, config.winners)}
 
 
 def promote(
