@@ -50,6 +50,8 @@ class CompressionConfig:
                 raise ValueError(
                     f"compression.{name} must be at least 1, got {getattr(self, name)}"
                 )
+        if self.seed < 0:
+            raise ValueError(f"compression.seed must be at least 0, got {self.seed}")
         if not 0 < self.recovery_learning_rate <= 1:
             raise ValueError(
                 "compression.recovery_learning_rate must be in (0, 1], "
