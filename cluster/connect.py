@@ -102,7 +102,8 @@ def check_address(address: str) -> None:
             "give --address HOST:6379 on one of the cluster's machines, or use clicktune submit"
         )
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
+    # A higher port would be cut to 16 bits without a word, and another one asked.
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise ValueError(f"address must be HOST:PORT or auto, got {address!r}")
 
 
@@ -240,16 +241,18 @@ def _probe(address: str) -> None:
     """Fail in seconds, with a reason, where Ray would try for over a minute."""
     host, _, port = address.rpartition(":")
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), PROBE_TIMEOUT_S) as server:
-            server.sendall(b"GET / HTTP/1.0\r\n\r\n")
-            answer = server.recv(7)
-    except (TimeoutError, ConnectionResetError, BrokenPipeError):
-        answer = b""  # It listens; whether it is Ray is for Ray to find out.
+        server = socket.create_connection((host.strip("[]"), int(port)), PROBE_TIMEOUT_S)
     except OSError as error:
         raise ConnectionError(
             f"nothing answers at {address} ({error.strerror or error}); check the address, and "
             "that the head runs (ray start --head)"
         ) from error
+    with server:
+        try:
+            server.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            answer = server.recv(7)
+        except OSError:
+            answer = b""  # It listens; whether it is Ray is for Ray to find out.
     if answer.startswith(b"HTTP/1."):
         raise ConnectionError(
             f"{address} is a web server, probably the cluster's dashboard; join its head, usually "
