@@ -32,7 +32,7 @@ class TrialResources:
             raise ValueError(
                 f"resources.cpus_per_worker must be at least 1, got {self.cpus_per_worker}"
             )
-        if self.gpus < 0:
+        if not 0 <= self.gpus < math.inf:
             raise ValueError(
                 f"resources.gpus_per_worker must be auto, or 0 or more, got {self.gpus_per_worker}"
             )
@@ -40,6 +40,11 @@ class TrialResources:
             raise ValueError(
                 f"resources.gpus_per_worker must be whole for {self.workers} workers, "
                 f"got {self.gpus_per_worker}; two workers can't share a GPU's collectives"
+            )
+        if self.gpus > 1 and self.gpus % 1:
+            raise ValueError(
+                "resources.gpus_per_worker must be whole above 1, because Ray shares only single "
+                f"GPUs, got {self.gpus_per_worker}"
             )
         if self.concurrent_trials != "auto" and self.concurrent_trials < 1:
             raise ValueError(

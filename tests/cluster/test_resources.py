@@ -1,5 +1,6 @@
 """What one trial needs, how many trials fit, and what is said when none does."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from cluster.resources import Capacity, TrialResources, available_cpus, fit_tria
         ({"workers": 0}, r"resources\.workers must be at least 1, got 0"),
         ({"cpus_per_worker": 0}, r"resources\.cpus_per_worker must be at least 1, got 0"),
         ({"gpus_per_worker": -1}, r"resources\.gpus_per_worker must be auto, or 0 or more, got -1"),
+        ({"gpus_per_worker": math.nan}, r"must be auto, or 0 or more, got nan"),
+        ({"gpus_per_worker": 1.5}, r"must be whole above 1.*got 1\.5"),
         ({"workers": 2, "gpus_per_worker": 0.5}, r"must be whole for 2 workers, got 0\.5"),
         ({"concurrent_trials": 0}, r"must be auto or at least 1, got 0"),
     ],
