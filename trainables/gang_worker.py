@@ -79,6 +79,10 @@ class GangWorker:
                 return
 
     def _obey(self, command: Command) -> None:
+        if command.kind == "start":
+            # First, so that a failure to drop the trial before is this one's: the director passes
+            # over what belongs to an earlier trial, and would wait for this one for ever.
+            self._trial += 1
         if command.kind != "continue":
             self._drop()
         if command.kind == "start":
@@ -87,7 +91,6 @@ class GangWorker:
             self._train_epoch()
 
     def _start(self, config: dict[str, Any]) -> None:
-        self._trial += 1
         self._config = config
         resume_from = config["resume_from"]
         self._progress = self._fine_tune(
