@@ -157,7 +157,7 @@ def train_epoch(
         on_step: Called with the finished steps of this epoch after each step.
 
     Returns:
-        Mean binomial loss per impression over this worker's rows, in nats.
+        Mean binomial loss per impression over all workers' rows, in nats; the same on each.
     """
     engine.train()
     batches = like_length_batches(rows.tokens.lengths, trial.batch_size, rng)
@@ -183,7 +183,10 @@ def train_epoch(
         seen += float(impressions.sum())
         if on_step is not None:
             on_step(step)
-    return float(total) / max(seen, 1.0)
+    sums = torch.stack([total.double(), torch.tensor(seen, device=total.device).double()])
+    if worker.world_size > 1:
+        engine.add_over_workers(sums)
+    return float(sums[0] / sums[1])
 
 
 def binomial_loss(
