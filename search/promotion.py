@@ -120,7 +120,8 @@ def _compress_all(
     if pending:
         names = ", ".join(str(winner.trial.number) for winner in pending)
         tell(f"compressing trial{'s' if len(pending) > 1 else ''} {names}")
-    jobs = [_job(folder, config, winner, alone=not on_ray) for winner in pending]
+    data = _data_folder(ledger, folder)
+    jobs = [_job(folder, data, config, winner, alone=not on_ray) for winner in pending]
     for job, outcome in (run_on_ray if on_ray else run_here)(jobs):
         if isinstance(outcome, Exception):
             errors[job.number] = reason_of(outcome)
@@ -160,11 +161,19 @@ def _sweep(folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _job(folder: Path, config: StudyConfig, winner: Standing, *, alone: bool) -> CompressionJob:
+def _data_folder(ledger: Ledger, folder: Path) -> Path:
+    # Not the path that the checkpoints name: a study's folder may be moved as a whole.
+    return folder.resolve() / "data" / str(ledger.fact("data")["fingerprint"])
+
+
+def _job(
+    folder: Path, data: Path, config: StudyConfig, winner: Standing, *, alone: bool
+) -> CompressionJob:
     cores = config.resources.cpus_per_worker
     return CompressionJob(
         number=winner.trial.number,
         checkpoint=str(_checkpoint(winner).resolve()),
+        data_folder=str(data),
         config=config.compression,
         output=str(bundle_folder(folder, winner.trial.number).resolve()),
         text_columns=config.data.columns.text,
@@ -246,7 +255,6 @@ def _score_once(
     from search.scoring import score_test_split
     from trainables.bundle.export import with_test_metrics
     from trainables.bundle.manifest import read_manifest
-    from trainables.checkpoint import read_checkpoint_info
     from trainables.data.prepared import PreparedData
 
     bundle = bundle_folder(folder, winner.trial.number)
@@ -255,10 +263,9 @@ def _score_once(
     scores = next((FinalScores.from_dict(e) for e in entries if e["model_sha256"] == sha256), None)
     if scores is None:
         tell("scoring the test split")
-        info = read_checkpoint_info(_checkpoint(winner))
         scores = score_test_split(
             config,
-            PreparedData.open(Path(info.setup.data_folder)),
+            PreparedData.open(_data_folder(ledger, folder)),
             trial=winner.trial.number,
             checkpoint=_checkpoint(winner),
             bundle=bundle,

@@ -260,7 +260,9 @@ def test_trial_whose_checkpoint_is_gone_is_no_winner(promoted: Path, config: Stu
     assert list(find_winners(trials, config)) == [1]
 
 
-def test_promoted_study_can_be_moved(promoted: Path, promotion: Promotion) -> None:
+def test_promoted_study_can_be_moved(
+    promoted: Path, promotion: Promotion, searched: Path, config: StudyConfig
+) -> None:
     moved = promoted.rename(promoted.with_name("moved"))
 
     read = read_evidence(moved)
@@ -269,6 +271,18 @@ def test_promoted_study_can_be_moved(promoted: Path, promotion: Promotion) -> No
     assert read.scores == promotion.scores
     assert [part.name for part in read.data_parts] == ["train", "validation", "test"]
     assert sum(part.num_rows for part in read.data_parts) == 320
+
+    shutil.rmtree(moved / "bundles")
+    with Ledger.open(moved) as ledger:
+        ledger.set_fact(SCORES_FACT, [])
+    # Where the checkpoints say that their data is, there is nothing any more.
+    home = searched.rename(searched.with_name("gone"))
+    try:
+        again, _ = promote_again(moved, config)
+    finally:
+        home.rename(searched)
+    assert again.best == promotion.best
+    assert again.scores is not None
 
 
 @pytest.mark.ray
