@@ -1,29 +1,33 @@
 """Winners -> compression -> bundles."""
 
-import dataclasses
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from search.compression_jobs import CompressionJob, reason_of, run_here, run_on_ray
+from search.compression_records import (
+    BUNDLES,
+    SCORES_FACT,
+    bundle_folder,
+    find_scores,
+    graph_hash,
+    record_compression,
+    recorded_compressions,
+)
 from search.final_scores import FinalScores
 from search.formatting import format_duration, format_metric, trial_name
 from search.ledger import Ledger
 from search.results import Standing, choose_winners, leaderboard
 from search.study_config import StudyConfig
 from search.trial_record import TrialRecord
-from trainables.bundle.manifest import MODEL_FILE, file_record
-from trainables.bundle.verify import verify_bundle
+from trainables.bundle.verify import VerifyResult, verify_bundle
 from trainables.compression.report import CompressionReport
 from trainables.metrics import METRICS
 
-BUNDLES, BEST = "bundles", "best"
-"""The study's folder of bundles, and its link to the chosen one."""
-SCORES_FACT = "final_scores"
-"""Where the ledger keeps what the test split said: a list, one entry for each bundle scored."""
+BEST = "best"
+"""The study's link to the chosen bundle."""
 
 
 class PromotionError(RuntimeError):
@@ -42,11 +46,6 @@ class Promotion:
     """The trial whose bundle was chosen; None if no candidate kept within the study's limits."""
     scores: FinalScores | None
     """What the test split said about that bundle."""
-
-
-def bundle_folder(folder: Path, number: int) -> Path:
-    """Return where a study keeps the bundle of a trial."""
-    return folder / BUNDLES / trial_name(number)
 
 
 def find_winners(trials: Sequence[TrialRecord], config: StudyConfig) -> dict[int, Standing]:
@@ -98,8 +97,14 @@ def promote(
         if best is None:
             (folder / BEST).unlink(missing_ok=True)
         else:
+            # Before the test rows are looked at: a damaged bundle would only cost a second look.
+            _verify(folder, best)
             scores = _score_once(ledger, folder, config, winners[best], tell)
-            _verify(bundle_folder(folder, best), tell)
+            verified = _verify(folder, best)
+            tell(
+                f"verified the bundle: {verified.num_files} files match their SHA-256, "
+                f"{verified.num_parity_rows} rows give what they gave at export"
+            )
             _link_best(folder, best)
     return Promotion(reports=reports, errors=errors, best=best, scores=scores)
 
@@ -114,7 +119,7 @@ def _compress_all(
     tell: Callable[[str], None],
 ) -> tuple[dict[int, CompressionReport], dict[int, str]]:
     """Return every winner's report, done now or before, or why it failed."""
-    reports = _recorded(ledger, folder, config, winners.values())
+    reports = recorded_compressions(ledger, folder, config, winners.values())
     errors: dict[int, str] = {}
     pending = [winner for winner in winners.values() if winner.trial.number not in reports]
     if pending:
@@ -127,9 +132,8 @@ def _compress_all(
             errors[job.number] = reason_of(outcome)
             tell(f"trial {job.number} could not be compressed: {errors[job.number]}")
             continue
-        reports[job.number] = report = _settle(folder, job.number, outcome)
-        record = _record(folder, config, winners[job.number], report)
-        ledger.add_compression(job.number, record)
+        report = record_compression(ledger, folder, config, winners[job.number], outcome)
+        reports[job.number] = report
         tell(_describe(job.number, report, config.search.metric))
     return reports, errors
 
@@ -143,11 +147,6 @@ def choose_best(reports: Mapping[int, CompressionReport], metric: str) -> int | 
         if report.chosen is not None
     }
     return max(values, key=lambda number: values[number], default=None)
-
-
-def graph_hash(bundle: Path) -> str:
-    """Identify a bundle by its graph."""
-    return file_record(bundle / MODEL_FILE).sha256
 
 
 def _checkpoint(winner: Standing) -> Path:
@@ -188,55 +187,6 @@ def _job(
     )
 
 
-def _settle(folder: Path, number: int, report: CompressionReport) -> CompressionReport:
-    """Make the bundle's path relative, so that the study's folder may be moved as a whole."""
-    if report.bundle is None:
-        # A bundle from looser limits would pass for this compression's.
-        shutil.rmtree(bundle_folder(folder, number), ignore_errors=True)
-        return report
-    bundle = Path(report.bundle).relative_to(folder.resolve())
-    return dataclasses.replace(report, bundle=str(bundle))
-
-
-def _identity(config: StudyConfig, winner: Standing) -> dict[str, Any]:
-    return {
-        "config": dataclasses.asdict(config.compression)
-        | {
-            # JSON has no tuples.
-            "keep_fractions": list(config.compression.keep_fractions)
-        },
-        "metric": config.search.metric,
-        "config_hash": winner.trial.config_hash,
-        "epoch": winner.epoch,
-    }
-
-
-def _record(
-    folder: Path, config: StudyConfig, winner: Standing, report: CompressionReport
-) -> dict[str, Any]:
-    graph = None if report.bundle is None else graph_hash(folder / report.bundle)
-    return {**_identity(config, winner), "report": report.to_dict(), "model_sha256": graph}
-
-
-def _recorded(
-    ledger: Ledger, folder: Path, config: StudyConfig, winners: Iterable[Standing]
-) -> dict[int, CompressionReport]:
-    """Return the compressions that need not be done again."""
-    recorded = ledger.compressions()
-    found: dict[int, CompressionReport] = {}
-    for winner in winners:
-        entry = recorded.get(winner.trial.number)
-        identity = _identity(config, winner)
-        if entry is None or {name: entry.get(name) for name in identity} != identity:
-            continue
-        report = CompressionReport.from_dict(entry["report"])
-        # A kill may have left another bundle in its place, or none.
-        graph = None if report.bundle is None else folder / report.bundle / MODEL_FILE
-        if graph is None or (graph.is_file() and graph_hash(graph.parent) == entry["model_sha256"]):
-            found[winner.trial.number] = report
-    return found
-
-
 def _describe(number: int, report: CompressionReport, metric: str) -> str:
     took = format_duration(report.seconds)
     if report.chosen is None:
@@ -258,9 +208,7 @@ def _score_once(
     from trainables.data.prepared import PreparedData
 
     bundle = bundle_folder(folder, winner.trial.number)
-    entries: list[dict[str, Any]] = ledger.fact(SCORES_FACT, [])
-    sha256 = graph_hash(bundle)
-    scores = next((FinalScores.from_dict(e) for e in entries if e["model_sha256"] == sha256), None)
+    scores = find_scores(ledger, graph_hash(bundle))
     if scores is None:
         tell("scoring the test split")
         scores = score_test_split(
@@ -270,22 +218,21 @@ def _score_once(
             checkpoint=_checkpoint(winner),
             bundle=bundle,
         )
-        ledger.set_fact(SCORES_FACT, [*entries, scores.to_dict()])
+        ledger.set_fact(SCORES_FACT, [*ledger.fact(SCORES_FACT, []), scores.to_dict()])
     # Recorded first: a kill in between must not lead to a second look at the test split.
     if read_manifest(bundle).test_metrics is None:
         with_test_metrics(bundle, scores.summary())
     return scores
 
 
-def _verify(bundle: Path, tell: Callable[[str], None]) -> None:
+def _verify(folder: Path, number: int) -> VerifyResult:
     try:
-        result = verify_bundle(bundle)
+        return verify_bundle(bundle_folder(folder, number))
     except ValueError as error:
-        raise PromotionError(f"the exported bundle fails its verification: {error}") from error
-    tell(
-        f"verified the bundle: {result.num_files} files match their SHA-256, "
-        f"{result.num_parity_rows} rows give what they gave at export"
-    )
+        raise PromotionError(
+            f"the exported bundle fails its verification: {error}; clicktune compress {folder} "
+            "makes it anew"
+        ) from error
 
 
 def _link_best(folder: Path, number: int) -> None:
