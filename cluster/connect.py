@@ -108,11 +108,12 @@ def check_address(address: str) -> None:
 
 
 def capacity() -> Capacity:
-    """Return what the connected Ray offers, all machines together."""
-    import ray
-
-    resources = ray.cluster_resources()
-    return Capacity(cpus=resources.get("CPU", 0.0), gpus=resources.get("GPU", 0.0))
+    """Return what the connected Ray offers, machine by machine."""
+    offers = [node["Resources"] for node in _alive_nodes()]
+    nodes = tuple((offer.get("CPU", 0.0), offer.get("GPU", 0.0)) for offer in offers)
+    return Capacity(
+        cpus=sum(cpus for cpus, _ in nodes), gpus=sum(gpus for _, gpus in nodes), nodes=nodes
+    )
 
 
 def check_shared_folder(folder: Path) -> None:

@@ -58,6 +58,29 @@ def test_fractions_of_a_gpu_add_up_in_spite_of_rounding(share: float) -> None:
 
 
 @pytest.mark.parametrize(
+    ("nodes", "workers", "cpus", "fits"),
+    [
+        (((3, 0), (3, 0), (3, 0)), 1, 2, 3),
+        (((3, 0), (3, 0), (3, 0)), 2, 2, 1),
+        (((2, 0), (2, 0)), 4, 1, 1),
+    ],
+)
+def test_a_worker_is_not_spread_over_machines(
+    nodes: tuple[tuple[float, float], ...], workers: int, cpus: int, fits: int
+) -> None:
+    capacity = Capacity(cpus=sum(cpus for cpus, _ in nodes), gpus=0, nodes=nodes)
+
+    assert fit_trials(TrialResources(workers=workers, cpus_per_worker=cpus), capacity) == fits
+
+
+def test_a_worker_larger_than_every_machine_is_refused() -> None:
+    capacity = Capacity(cpus=2, gpus=0, nodes=((1, 0), (1, 0)))
+
+    with pytest.raises(ValueError, match="there are 2 CPUs and 0 GPUs on 2 machines"):
+        fit_trials(TrialResources(cpus_per_worker=2), capacity)
+
+
+@pytest.mark.parametrize(
     ("workers", "gpus", "expected"), [(1, 0, 0), (1, 4, 1), (2, 1, 0), (2, 2, 1)]
 )
 def test_auto_takes_gpus_where_there_are_enough(workers: int, gpus: int, expected: int) -> None:
