@@ -2,7 +2,9 @@
 
 import dataclasses
 import functools
+import gc
 import math
+import socket
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -16,7 +18,7 @@ from trainables.augmentation.bank import AugmentationBank
 from trainables.checkpoint import CheckpointInfo, restore_training, save_checkpoint
 from trainables.data.batching import like_length_batches
 from trainables.data.prepared import PreparedData, Rows
-from trainables.encoder import find_encoder, load_tokenizer
+from trainables.encoder import encoder_fingerprint, find_encoder, load_tokenizer
 from trainables.engine import Engine, open_engine
 from trainables.lora import add_adapters
 from trainables.metrics import METRICS
@@ -62,8 +64,10 @@ def fine_tune(
         TrainingDivergedError: if the loss becomes NaN or infinite.
     """
     torch.set_num_threads(worker.num_threads)
-    data = PreparedData.open(Path(setup.data_folder))
-    encoder_folder = find_encoder(setup.encoder)
+    # The model and the engine of the trial before refer to each other; left to the collector's own
+    # time, several trials' weights and optimizer states would pile up.
+    gc.collect()
+    data, encoder_folder = _find_inputs(setup)
     tokenizer = load_tokenizer(encoder_folder, max_tokens=setup.encoder.max_tokens)
     bank = AugmentationBank(data, trial, tokenizer, encoder_folder)
     model = _build(trial, data, encoder_folder)
@@ -74,7 +78,13 @@ def fine_tune(
     with open_engine(model, trial, setup.deepspeed, worker, total_steps=total_steps) as engine:
         first = 1
         if resume_from is not None:
-            first = restore_training(resume_from, engine).epoch + 1
+            info = restore_training(resume_from, engine)
+            if info.config_hash != config_hash:
+                raise RuntimeError(
+                    f"{resume_from} holds another trial (hash {info.config_hash}, expected "
+                    f"{config_hash}); it can't be gone on from"
+                )
+            first = info.epoch + 1
         for epoch in range(first, trial.epochs + 1):
             started = time.perf_counter()
             _seed_epoch(trial.seed, epoch, worker.rank)
@@ -112,6 +122,22 @@ def fine_tune(
                 done=epoch == trial.epochs,
                 save=functools.partial(save_checkpoint, engine=engine, info=info, rank=worker.rank),
             )
+
+
+def _find_inputs(setup: TrialSetup) -> tuple[PreparedData, Path]:
+    """Open this machine's data and encoder, and make sure that they are the study's."""
+    data = PreparedData.open(Path(setup.data_folder))
+    encoder_folder = find_encoder(setup.encoder)
+    for what, found, expected in (
+        ("data", data.fingerprint, setup.data_fingerprint),
+        ("encoder", encoder_fingerprint(encoder_folder), setup.encoder_fingerprint),
+    ):
+        if found != expected:
+            raise RuntimeError(
+                f"the {what} on {socket.gethostname()} is not the study's (fingerprint {found}, "
+                f"expected {expected}); every machine of a study needs the same"
+            )
+    return data, encoder_folder
 
 
 def _build(trial: TrialConfig, data: PreparedData, encoder_folder: Path) -> ClickModel:

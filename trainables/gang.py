@@ -129,6 +129,7 @@ class WorkerGroup:
                 "mailbox": self._mailbox,
                 "fine_tune": fine_tune,
                 "num_threads": self.resources.cpus_per_worker,
+                "use_gpu": self.resources.gpus > 0,
             },
             scaling_config=ScalingConfig(
                 num_workers=self.resources.workers,

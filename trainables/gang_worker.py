@@ -19,8 +19,12 @@ def serve_trials(config: dict[str, Any]) -> None:
     """Do what the mailbox says until it says ``end``; Ray Train calls this in every worker.
 
     Args:
-        config: ``mailbox`` (the actor), ``fine_tune`` (``module:function``), ``num_threads``.
+        config: ``mailbox`` (the actor), ``fine_tune`` (``module:function``), ``num_threads``,
+            ``use_gpu``.
     """
+    if not config["use_gpu"]:
+        # Ray doesn't hide GPUs from a process that asked for none. Set before torch looks.
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     import torch
     from ray import train
 

@@ -18,6 +18,10 @@ VARIED_SHARE = 0.5
 what it will predict on, and only half of the rows are tokenized again."""
 
 
+STREAM = 1
+"""Tells the bank's random numbers from the others of a trial and an epoch."""
+
+
 class AugmentationBank:
     """Gives a trial the tokens of its training rows, varied anew in each epoch."""
 
@@ -54,7 +58,8 @@ class AugmentationBank:
         trial = self._trial
         if trial.augmentation == "none":
             return self._original
-        rng = np.random.default_rng([trial.seed, epoch])
+        # A stream of its own: the order of the rows is drawn from (seed, epoch).
+        rng = np.random.default_rng([trial.seed, epoch, STREAM])
         num_rows = len(self._original)
         varied = np.flatnonzero(rng.random(num_rows) < VARIED_SHARE)
         if not len(varied) or trial.augmentation_rate == 0:
