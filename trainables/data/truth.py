@@ -1,27 +1,11 @@
-"""The best ROC-AUC that any model could reach on a simulated log."""
+"""The true click probabilities of a simulated log, which no model can beat."""
 
 import numpy as np
+import pandas as pd
 
-from trainables.data.config import SPLIT_NAMES, DataConfig
+from trainables.data.config import DataConfig
 from trainables.data.read import read_table
 from trainables.data.table import ClickTable
-from trainables.metrics import METRICS
-
-
-def ceiling_roc_auc(config: DataConfig, table: ClickTable) -> float:
-    """Score the test rows with their own true click probability.
-
-    Returns:
-        ROC-AUC of the test rows' clicks, weighted by impressions.
-
-    Raises:
-        ValueError: if the study names no truth, or it doesn't belong to this table.
-    """
-    probability = true_probabilities(config, table)
-    test = table.split == SPLIT_NAMES.index("test")
-    return METRICS["roc_auc"].function(
-        probability[test], table.clicks[test], table.impressions[test]
-    )
 
 
 def true_probabilities(config: DataConfig, table: ClickTable) -> np.ndarray:
@@ -31,7 +15,7 @@ def true_probabilities(config: DataConfig, table: ClickTable) -> np.ndarray:
         float64 (n,).
 
     Raises:
-        ValueError: as :func:`ceiling_roc_auc`.
+        ValueError: if the study names no truth, or it doesn't belong to this table.
     """
     if config.truth is None:
         raise ValueError("data.truth is not set; only a simulated log has true probabilities")
@@ -46,7 +30,16 @@ def true_probabilities(config: DataConfig, table: ClickTable) -> np.ndarray:
             f"{table.num_source_rows - len(table):,} identical rows of {config.path} were merged, "
             "so the true probabilities don't fit; set data.merge_identical: false"
         )
+    numbers = pd.to_numeric(frame["row"], errors="coerce").to_numpy(dtype=np.float64)
+    values = pd.to_numeric(frame["probability"], errors="coerce").to_numpy(dtype=np.float64)
+    if not np.array_equal(np.sort(numbers), np.arange(len(frame))):
+        raise ValueError(
+            f"{config.truth}: the column row must hold each row number from 0 to {len(frame) - 1} "
+            "once; data.truth must come from the same simulation"
+        )
+    if not np.all((values >= 0) & (values <= 1)):
+        raise ValueError(f"{config.truth}: the column probability must hold numbers in [0, 1]")
     probability = np.empty(len(frame))
-    probability[frame["row"].astype(np.int64)] = frame["probability"].astype(np.float64)
+    probability[numbers.astype(np.int64)] = values
     by_row: np.ndarray = probability[table.row_ids]
     return by_row

@@ -12,7 +12,7 @@ from trainables.data import marketplace
 from trainables.data.config import Columns, DataConfig, SplitConfig
 from trainables.data.simulate import Simulation, SimulationConfig, simulate, write_simulation
 from trainables.data.table import load_clicks
-from trainables.data.truth import ceiling_roc_auc, true_probabilities
+from trainables.data.truth import true_probabilities
 from trainables.metrics import METRICS
 from trainables.task import TaskConfig
 
@@ -108,7 +108,10 @@ def test_single_words_reach_visibly_less_than_the_ceiling(
     )
 
     assert 0.54 < baseline < 0.65
-    assert 0.72 < ceiling_roc_auc(config, table) < 0.80
+    ceiling = METRICS["roc_auc"].function(
+        true_probabilities(config, table)[test], table.clicks[test], table.impressions[test]
+    )
+    assert 0.72 < ceiling < 0.80
 
 
 @pytest.mark.parametrize("format", ["parquet", "csv", "csv.gz"])
@@ -143,7 +146,7 @@ def test_a_truth_of_another_simulation_is_refused(tmp_path: Path) -> None:
     config = DataConfig(path=str(file), columns=PAIRS, truth=str(tmp_path / "b" / "truth.parquet"))
 
     with pytest.raises(ValueError, match="must come from the same simulation"):
-        ceiling_roc_auc(config, load_clicks(config, TaskConfig()))
+        true_probabilities(config, load_clicks(config, TaskConfig()))
 
 
 def test_a_study_without_truth_has_no_ceiling(tmp_path: Path) -> None:
@@ -153,7 +156,7 @@ def test_a_study_without_truth_has_no_ceiling(tmp_path: Path) -> None:
     config = DataConfig(path=str(file), columns=PAIRS)
 
     with pytest.raises(ValueError, match=r"data\.truth is not set"):
-        ceiling_roc_auc(config, load_clicks(config, TaskConfig()))
+        true_probabilities(config, load_clicks(config, TaskConfig()))
 
 
 @pytest.mark.parametrize(
@@ -181,3 +184,26 @@ def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
             tmp_path,
             "xlsx",  # type: ignore[arg-type]
         )
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("row", 0, "must hold each row number from 0 to"),
+        ("row", 10**9, "must hold each row number from 0 to"),
+        ("probability", float("nan"), r"must hold numbers in \[0, 1\]"),
+        ("probability", 1.5, r"must hold numbers in \[0, 1\]"),
+    ],
+)
+def test_a_damaged_truth_is_refused(
+    tmp_path: Path, column: str, value: float, message: str
+) -> None:
+    simulation = simulate(SimulationConfig(num_impressions=3_000, aggregate=True))
+    file = write_simulation(simulation, tmp_path)
+    truth = simulation.truth.copy()
+    truth.loc[5, column] = value
+    truth.to_parquet(tmp_path / "truth.parquet")
+    config = DataConfig(path=str(file), columns=PAIRS, truth=str(tmp_path / "truth.parquet"))
+
+    with pytest.raises(ValueError, match=message):
+        true_probabilities(config, load_clicks(config, TaskConfig()))
