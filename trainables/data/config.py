@@ -35,6 +35,11 @@ class Columns:
                 f"data.columns.text must list at least one column, got {self.text!r}; "
                 "write text: [title]"
             )
+        if len(set(self.text)) < len(self.text):
+            raise ValueError(
+                f"data.columns.text lists a column twice, got {list(self.text)}; BERT would read "
+                "the same text again: name each once"
+            )
         if self.label is None and (self.clicks is None or self.impressions is None):
             raise ValueError(
                 "data.columns needs label (0 or 1), or both clicks and impressions; "

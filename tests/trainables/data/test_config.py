@@ -14,6 +14,7 @@ TITLE = Columns(text=("title",), label="label")
     [
         ({"text": (), "label": "y"}, "must list at least one column"),
         ({"text": "title", "label": "y"}, r"write text: \[title\]"),
+        ({"text": ("title", "title"), "label": "y"}, "lists a column twice"),
         ({"text": ("title",)}, "needs label"),
         ({"text": ("title",), "clicks": "c"}, "both clicks and impressions"),
         ({"text": ("title",), "label": "y", "clicks": "c"}, "has label and counts"),
