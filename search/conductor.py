@@ -96,17 +96,11 @@ class Conductor:
 
     def _settle(self, trial: TrialRecord) -> None:
         """Take up a trial of an earlier run: ended, or to be continued."""
-        state: TrialState = trial.state
-        if state == "running":
-            if trial.reports and trial.reports[-1].decision == "stop":
-                state = "stopped"
-            elif trial.last_epoch >= self._config.search.epochs:
-                state = "completed"
-            else:
-                self._waiting.append(trial.number)
-                return
-            self._ledger.end_trial(trial.number, state)
-        self._tell_end(trial.number, state)
+        # A report and the end that it led to are in the ledger together, so no state is behind.
+        if trial.state == "running":
+            self._waiting.append(trial.number)
+        else:
+            self._tell_end(trial.number, trial.state)
 
     @property
     def num_live(self) -> int:
