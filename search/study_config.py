@@ -246,7 +246,8 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
                 f"--set {override!r}: {'.'.join(parents[: depth + 1])} holds {below!r}, which has "
                 "no keys of its own; set it as a whole"
             )
-        section[name] = below
+        # A copy: where YAML anchors share a section, only the one that is named changes.
+        section[name] = below = dict(below)
         section = below
     _check_key(override, parents, last)
     section[last] = value

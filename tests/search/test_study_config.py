@@ -72,6 +72,20 @@ def test_override_inside_a_preset_keeps_its_other_parameters() -> None:
     assert config.space.parameters.keys() == load_preset("ctr").parameters.keys()
 
 
+def test_override_of_a_section_that_an_anchor_shares_changes_that_section_alone() -> None:
+    text = """
+name: tiny
+data: {path: clicks.csv, columns: {text: [title], label: clicked}}
+space:
+  batch_size: &sizes {int: [8, 16]}
+  lora_rank: *sizes
+"""
+
+    space = parse_study(text, ["space.batch_size.int=[8, 32]"]).space.to_dict()
+
+    assert space == {"batch_size": {"int": [8, 32]}, "lora_rank": {"int": [8, 16]}}
+
+
 def test_later_override_wins() -> None:
     config = parse_study(STUDY, ["search.seed=1", "search.seed=2"])
 
