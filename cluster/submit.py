@@ -40,6 +40,8 @@ class JobOutcome:
     """PENDING or RUNNING if following was interrupted."""
     message: str
     """Ray's explanation of the status."""
+    exit_code: int | None = None
+    """What the command ended with; None before its end, and where Ray doesn't say."""
 
 
 def submit_study(
@@ -121,6 +123,7 @@ def run_job(
         status=cast("JobStatus", str(details.status.value)),
         # Ray repeats the end of the log, which was handed on above.
         message=(details.message or "").partition(", last available logs")[0],
+        exit_code=details.driver_exit_code,
     )
 
 

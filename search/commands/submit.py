@@ -46,5 +46,7 @@ def submit(
         # Before the first line nothing was submitted: the address, the token or --out is wrong.
         raise (FailureError if lines else MistakeError)(str(error)) from error
     if outcome.status in ("FAILED", "STOPPED"):
-        raise FailureError(f"job {outcome.job_id} ended as {outcome.status}: {outcome.message}")
+        # The command there ends with 2, as here, for a mistake in what was given.
+        kind = MistakeError if outcome.exit_code == 2 else FailureError
+        raise kind(f"job {outcome.job_id} ended as {outcome.status}: {outcome.message}")
     click.echo(f"job {outcome.job_id}: {outcome.status.lower()}")

@@ -24,6 +24,7 @@ outcome = run_job(
     on_line=lambda line: print(line, flush=True),
 )
 print("outcome:", outcome.status, outcome.message)
+print("exit code:", outcome.exit_code)
 """
 
 SUBMIT = """
@@ -31,7 +32,7 @@ import sys
 from cluster.submit import submit_study
 
 outcome = submit_study("nmae: typo", address=sys.argv[1], out=sys.argv[2], on_line=print)
-print("outcome:", outcome.status)
+print("outcome:", outcome.status, outcome.exit_code)
 """
 
 JOIN = """
@@ -127,12 +128,13 @@ class TestWithAHead:
 
         assert "nearly\n" in told
         assert re.search(r"outcome: FAILED .*exit code 3\n", told), told
+        assert "exit code: 3" in told
 
     def test_a_study_is_run_by_the_command_on_the_head(self, head: Head, tmp_path: Path) -> None:
         told = run(SUBMIT, head.jobs, str(tmp_path), home=tmp_path, token=head.token)
 
         assert "did you mean 'name'" in told
-        assert "outcome: FAILED" in told
+        assert "outcome: FAILED 2" in told
 
     def test_a_submitted_study_ends_with_a_bundle(
         self, head: Head, tmp_path: Path, tiny_encoder: Path
