@@ -16,7 +16,7 @@ from rich.text import Text
 from search.events import StudyEvent
 from search.formatting import format_duration, format_metric, format_params
 from search.study_config import StudyConfig
-from search.study_plan import count_points
+from search.study_plan import count_trials
 from search.trial_record import TrialRecord
 from trainables.metrics import METRICS
 
@@ -48,13 +48,11 @@ class StudyGoal:
 
 def study_goal(config: StudyConfig) -> StudyGoal:
     """Return what a study is after, for its display."""
-    points = count_points(config.space)
-    num_trials = config.search.trials
     return StudyGoal(
         name=config.name,
         metric=config.search.metric,
         higher_is_better=METRICS[config.search.metric].higher_is_better,
-        num_trials=num_trials if points is None else min(points, num_trials),
+        num_trials=count_trials(config),
         num_epochs=config.search.epochs,
     )
 
@@ -294,7 +292,10 @@ class StudyDisplay:
         if left is not None:
             times += f", about {format_duration(left)} left"
         counts = describe_counts(trials, self._goal, num_live)
-        return f"{counts}; {describe_best(trials, self._goal)}; {times}"
+        best = describe_best(trials, self._goal)
+        if not any(trial.reports for trial in trials):
+            best += f", no trial has ended its first of {self._goal.num_epochs} epochs"
+        return f"{counts}; {best}; {times}"
 
     def _draw(self) -> RenderableType:
         with self._lock:

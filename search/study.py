@@ -12,9 +12,9 @@ from search.conductor import Conductor
 from search.events import OnEvent, StudyEvent, ignore_event
 from search.ledger import Ledger
 from search.results import StudyResult, StudyStatus, read_result
-from search.study_changes import find_changes
-from search.study_config import StudyConfig, dump_study, load_study, parse_study
-from search.study_plan import DataFacts, StudyPlan, make_plan
+from search.study_changes import check_data, check_folder
+from search.study_config import StudyConfig, dump_study, load_study
+from search.study_plan import DataFacts, StudyPlan, count_trials, make_plan
 from trainables.encoder import encoder_fingerprint, find_encoder
 from trainables.engine import DeepSpeedConfig, settle_precision
 from trainables.trial_setup import TrialSetup
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ray import tune
 
     from trainables.data.prepared import PreparedData
+    from trainables.data.table import ClickTable
 
 STUDY_FILE = "study.yaml"
 
@@ -85,6 +86,45 @@ class Study:
             facts = ledger.fact("data")
         return DataFacts(**{**facts, "num_rows": tuple(facts["num_rows"])})
 
+    def check(
+        self, *, address: str | None = None, resume: bool = False, on_event: OnEvent = ignore_event
+    ) -> "ClickTable":
+        """Find every mistake of the user's that can be found without Ray; write nothing.
+
+        Args:
+            address: As for :meth:`run`.
+            resume: As for :meth:`run`.
+            on_event: Told what takes time.
+
+        Returns:
+            The study's table.
+
+        Raises:
+            ValueError: if the study can't be run as it is, with what to do about it.
+        """
+        from trainables.data.table import load_clicks
+        from trainables.data.truth import true_probabilities
+
+        if Ledger.exists(self.folder):
+            check_folder(self.folder, self.config, resume=resume)
+        encoder_folder = find_encoder(self.config.encoder)
+        if address is None:
+            make_plan(self.config, self.folder, local_capacity(), None)
+        else:
+            from cluster.connect import check_address
+
+            check_address(address)
+        on_event(StudyEvent(kind="note", message=f"preparing {self.config.data.path}"))
+        table = load_clicks(self.config.data, self.config.task)
+        if self.config.data.truth is not None:
+            # Read again when the search is over, which is late to learn that it doesn't fit.
+            true_probabilities(self.config.data, table)
+        if Ledger.exists(self.folder):
+            # Before it is prepared, so that the folder never holds two tables.
+            encoder = encoder_fingerprint(encoder_folder)
+            check_data(self.folder, self.config, table=table.fingerprint, encoder=encoder)
+        return table
+
     def run(
         self,
         *,
@@ -106,50 +146,13 @@ class Study:
             ConnectionError: if the cluster can't be joined.
         """
         from trainables.data.prepared import prepare
-        from trainables.data.table import load_clicks
-        from trainables.data.truth import true_probabilities
 
-        self._check_folder(resume=resume)
-        encoder_folder = find_encoder(self.config.encoder)
-        if address is None:
-            make_plan(self.config, self.folder, local_capacity(), None)
-        else:
-            from cluster.connect import check_address
-
-            check_address(address)
-        on_event(StudyEvent(kind="note", message=f"preparing {self.config.data.path}"))
-        table = load_clicks(self.config.data, self.config.task)
-        if self.config.data.truth is not None:
-            # Read again when the search is over, which is late to learn that it doesn't fit.
-            true_probabilities(self.config.data, table)
-        encoder = encoder_fingerprint(encoder_folder)
-        if Ledger.exists(self.folder):
-            # Before it is prepared, so that the folder never holds two tables.
-            self._check_data(table.fingerprint, encoder)
+        table = self.check(address=address, resume=resume, on_event=on_event)
         data = prepare(table, self.config.encoder, self.folder / "data")
         self._check_prepared(data)
-        setup = self._setup(data, encoder)
+        setup = self._setup(data, encoder_fingerprint(find_encoder(self.config.encoder)))
         self._run(setup, _facts(data, table.fingerprint), address, on_event)
         return read_result(self.folder)
-
-    def _check_folder(self, *, resume: bool) -> None:
-        if not Ledger.exists(self.folder):
-            return
-        with Ledger.read(self.folder) as ledger:
-            stored = parse_study(ledger.fact("config"), source=f"the study in {self.folder}")
-            num_ended = sum(trial.state != "running" for trial in ledger.trials())
-        changes = find_changes(stored, self.config)
-        if changes:
-            raise ValueError(
-                f"{self.folder} holds another study: {'; '.join(changes)}. Choose another name or "
-                "--out, or put these back to resume it"
-            )
-        if not resume:
-            raise ValueError(
-                f"{self.folder} holds this study already, {num_ended} of "
-                f"{stored.search.trials} trials have ended; go on with --resume, or choose another "
-                "name or --out"
-            )
 
     def _setup(self, data: "PreparedData", encoder: str) -> TrialSetup:
         config = self.config
@@ -165,23 +168,6 @@ class Study:
             deepspeed=config.deepspeed,
             resources=config.resources,
         )
-
-    def _check_data(self, table: str, encoder: str) -> None:
-        """Compare the fingerprints of a study's table and encoder with those that it began with."""
-        with Ledger.read(self.folder) as ledger:
-            old_table = ledger.fact("table_fingerprint")
-            old_encoder = ledger.fact("encoder_fingerprint")
-        if table != old_table:
-            raise ValueError(
-                f"the data in {self.config.data.path} has changed since the study in {self.folder} "
-                f"began (fingerprint {old_table} then, {table} now); its trials can't be "
-                "compared with new ones: put the old data back, or start a study of another name"
-            )
-        if encoder != old_encoder:
-            raise ValueError(
-                f"the encoder {self.config.encoder.name} has changed since the study in "
-                f"{self.folder} began; put the old one back, or start a study of another name"
-            )
 
     def _check_prepared(self, data: "PreparedData") -> None:
         known = self._data_facts()
@@ -220,7 +206,7 @@ class Study:
                 # A cluster that can't be joined, or is too small, leaves no study behind.
                 plan = stack.enter_context(self._connected(address))
                 ledger = stack.enter_context(Ledger.create(self.folder, facts))
-            (self.folder / STUDY_FILE).write_text(facts["config"], encoding="utf-8")
+            _write_study(self.folder, facts["config"])
             if plan is None:
                 return
             setup = dataclasses.replace(
@@ -241,7 +227,7 @@ class Study:
     def _is_over(self, ledger: Ledger) -> bool:
         trials = ledger.trials()
         ended = [trial for trial in trials if trial.state != "running"]
-        return len(ended) == len(trials) >= self.config.search.trials
+        return len(ended) == len(trials) >= count_trials(self.config)
 
     @contextlib.contextmanager
     def _connected(self, address: str | None) -> Iterator[StudyPlan]:
@@ -284,6 +270,13 @@ def _settle_precision(config: StudyConfig) -> DeepSpeedConfig:
     remote = ray.remote(settle_precision).options(num_gpus=min(1, config.resources.gpus))
     settled: DeepSpeedConfig = ray.get(remote.remote(config.deepspeed, use_gpu=True))
     return settled
+
+
+def _write_study(folder: Path, text: str) -> None:
+    # Renamed into place: a kill leaves the old file or the new one, not half of it.
+    unfinished = folder / f".{STUDY_FILE}.new"
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(folder / STUDY_FILE)
 
 
 def _facts(data: "PreparedData", table_fingerprint: str) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """What a study will do, said before it starts."""
 
 import dataclasses
-import itertools
+import json
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from cluster.resources import Capacity, fit_trials
@@ -72,7 +73,7 @@ def make_plan(
     config = dataclasses.replace(config, resources=config.resources.settle_gpus(capacity))
     num_points = count_points(config.space)
     search = config.search
-    num_trials = search.trials if num_points is None else min(search.trials, num_points)
+    num_trials = count_trials(config)
     rungs: tuple[int, ...] = ()
     if search.scheduler == "asha":
         rungs = SuccessiveHalving(
@@ -101,8 +102,19 @@ def count_points(space: Space) -> int | None:
     count = space.count()
     if count is None or count > LARGEST_ENUMERATION:
         return count
-    points = itertools.islice(space.enumerate(), LARGEST_ENUMERATION)
-    return len({effective_key(point) for point in points})
+    return _count_distinct(json.dumps(space.to_dict()))
+
+
+@lru_cache(maxsize=8)
+def _count_distinct(space: str) -> int:
+    # Seconds for a large space, and plan, run and display each want to know.
+    return len({effective_key(point) for point in Space.parse(json.loads(space)).enumerate()})
+
+
+def count_trials(config: StudyConfig) -> int:
+    """Return how many trials a study will have: a small space ends it early."""
+    points = count_points(config.space)
+    return config.search.trials if points is None else min(config.search.trials, points)
 
 
 def _notes(config: StudyConfig, num_points: int | None, rungs: tuple[int, ...]) -> tuple[str, ...]:

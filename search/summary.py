@@ -3,6 +3,7 @@
 from search.evidence import RankedTrial, StudyEvidence
 from search.final_scores import BASELINE, BUNDLE, CEILING, LABELS, Score
 from search.formatting import format_duration, format_metric, format_params
+from search.study_plan import count_trials
 
 
 def summarize(evidence: StudyEvidence) -> list[str]:
@@ -30,7 +31,7 @@ def _searched(evidence: StudyEvidence) -> str:
     search = evidence.config.search
     states = [trial.state for trial in trials]
     text = (
-        f"{len(trials)} of {search.trials} trials ({search.algorithm}, scheduler "
+        f"{len(trials)} of {count_trials(evidence.config)} trials ({search.algorithm}, scheduler "
         f"{search.scheduler}) searched {len(evidence.varied)} hyperparameters: "
         f"{states.count('completed')} ran to their end, "
         f"{states.count('stopped')} stopped early"

@@ -165,6 +165,18 @@ def test_log_tells_the_state_of_the_study_regularly() -> None:
     assert "best roc_auc 0.6000 (trial 0:" in output.getvalue()
 
 
+def test_log_says_that_the_first_epochs_are_still_under_way() -> None:
+    console, output = plain_console()
+
+    with StudyDisplay(GOAL, console, interval_s=0.02) as display:
+        display.on_event(event("started", trial(0, "running", [])))
+        deadline = time.monotonic() + 5
+        while "elapsed" not in output.getvalue() and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    assert "no result yet, no trial has ended its first of 3 epochs" in output.getvalue()
+
+
 def test_notes_appear_in_the_log() -> None:
     console, output = plain_console()
 

@@ -52,11 +52,25 @@ def points(trials: tuple[TrialRecord, ...]) -> list[tuple[int, object, str]]:
     return [(trial.number, trial.config, trial.config_hash) for trial in trials]
 
 
-def assert_none_trained_twice(folder: Path, result: StudyResult) -> None:
-    """Only an epoch that was being trained, or not yet reported, at a kill may be trained again."""
-    reported = {(trial.number, r.epoch) for trial in result.trials for r in trial.reports}
-    trained = {(number, epoch) for number, epoch, _pid in read_trained(folder)}
-    assert trained == reported
+Stop = tuple[int, set[tuple[int, int]]]
+"""How many epochs had been trained when a study was stopped, and which reports were stored."""
+
+
+def stop_of(folder: Path) -> Stop:
+    trials = read_result(folder).trials
+    stored = {(trial.number, report.epoch) for trial in trials for report in trial.reports}
+    return len(read_trained(folder)), stored
+
+
+def assert_only_unreported_epochs_were_trained_again(
+    folder: Path, result: StudyResult, stops: list[Stop]
+) -> None:
+    trained = [(number, epoch) for number, epoch, _pid in read_trained(folder)]
+    assert set(trained) == {(t.number, report.epoch) for t in result.trials for report in t.reports}
+    for num_trained, stored in stops:
+        assert not stored & set(trained[num_trained:])
+    # At most the epochs that the two places were at when each stop came.
+    assert sum(count - 1 for count in Counter(trained).values()) <= 2 * len(stops)
 
 
 @pytest.mark.ray
@@ -125,6 +139,7 @@ def test_ctrl_c_ends_cleanly_and_resumes(data: Path, ray_local: None) -> None:
     tiny = study(data)
 
     first = tiny.run(on_event=interrupt)
+    stop = stop_of(tiny.folder)
     second = tiny.run(resume=True)
 
     assert signal.getsignal(signal.SIGINT) is before
@@ -132,7 +147,7 @@ def test_ctrl_c_ends_cleanly_and_resumes(data: Path, ray_local: None) -> None:
     assert first.trials[-1].number < 5
     assert second.status == "completed"
     assert points(second.trials)[: len(first.trials)] == points(first.trials)
-    assert_none_trained_twice(tiny.folder, second)
+    assert_only_unreported_epochs_were_trained_again(tiny.folder, second, [stop])
 
 
 @pytest.mark.ray
@@ -189,17 +204,15 @@ def test_cluster_that_cannot_be_joined_leaves_no_study_behind(data: Path) -> Non
     assert not Ledger.exists(tiny.folder)
 
 
-@pytest.fixture
-def begun(data: Path) -> Study:
-    """A study that was killed before its first trial."""
+def facts_of(tiny: Study) -> dict[str, object]:
+    """Prepare a study's data and return what its ledger notes of the whole study."""
     from trainables.data.prepared import prepare
     from trainables.data.table import load_clicks
     from trainables.encoder import encoder_fingerprint, find_encoder
 
-    tiny = study(data)
     table = load_clicks(tiny.config.data, tiny.config.task)
     prepared = prepare(table, tiny.config.encoder, tiny.folder / "data")
-    facts = {
+    return {
         "config": dump_study(tiny.config),
         "status": "running",
         "higher_is_better": True,
@@ -207,7 +220,13 @@ def begun(data: Path) -> Study:
         "encoder_fingerprint": encoder_fingerprint(find_encoder(tiny.config.encoder)),
         "data": {"fingerprint": prepared.fingerprint, "num_rows": [1, 1, 1], "base_rate": 0.5},
     }
-    Ledger.create(tiny.folder, facts).close()
+
+
+@pytest.fixture
+def begun(data: Path) -> Study:
+    """A study that was killed before its first trial."""
+    tiny = study(data)
+    Ledger.create(tiny.folder, facts_of(tiny)).close()
     return tiny
 
 
@@ -264,6 +283,22 @@ def test_study_that_was_killed_after_its_last_trial_is_completed_by_a_resume(
     assert result.status == "completed"
     assert result.config.winners == 1
     assert parse_study((begun.folder / "study.yaml").read_text()) == result.config
+
+
+def test_finished_study_of_a_small_space_is_over(data: Path) -> None:
+    small = study(data, "space={dropout: {choice: [0.1, 0.2]}}", "winners=1")
+    events: list[StudyEvent] = []
+    with Ledger.create(small.folder, facts_of(small)) as ledger:
+        for number in range(2):
+            ledger.add_trial(number, {}, TrialConfig(), "hash")
+            ledger.end_trial(number, "completed")
+
+    with pytest.raises(ValueError, match=r"2 of 2 trials have ended; go on with --resume"):
+        small.run()
+    result = small.run(resume=True, on_event=events.append)
+
+    assert result.status == "completed"
+    assert [event.kind for event in events] == ["note"]
 
 
 def test_running_study_is_not_started_again(begun: Study) -> None:
@@ -326,6 +361,7 @@ def test_study_killed_with_all_its_processes_ends_with_the_same_trials(
     killed.mkdir()
     (killed / "study.yaml").write_text(dump_study(alone.config))
     driver, rng, folder = Driver(killed, killed / "study.yaml"), random.Random(0), killed / "tiny"
+    stops: list[Stop] = []
 
     for num_reports in (1, 5, 9):
         process = driver.start()
@@ -333,15 +369,13 @@ def test_study_killed_with_all_its_processes_ends_with_the_same_trials(
             time.sleep(0.05)
         time.sleep(rng.uniform(0, 0.8))
         driver.kill(process)
+        stops.append(stop_of(folder))
     output, _ = driver.start().communicate(timeout=120)
 
     result = read_result(folder)
     assert output.strip().splitlines()[-1] == "completed"
     assert points(result.trials) == points(alone.trials)
-    assert_none_trained_twice(folder, result)
-    # At most the epochs that two places were at when each of three kills came.
-    trained = Counter((number, epoch) for number, epoch, _pid in read_trained(folder))
-    assert sum(count - 1 for count in trained.values()) <= 6
+    assert_only_unreported_epochs_were_trained_again(folder, result, stops)
     for trial in result.trials:
         assert json.dumps(dict(trial.params))
         assert [report.epoch for report in trial.reports] == list(range(1, trial.last_epoch + 1))

@@ -10,6 +10,7 @@ from search.trial_record import ReportRecord
 from trainables.data.prepared import PreparedData, prepare
 from trainables.data.simulate import SimulationConfig, simulate, write_simulation
 from trainables.data.table import load_clicks
+from trainables.encoder import encoder_fingerprint, find_encoder
 from trainables.fine_tune import fine_tune
 from trainables.trial import checkpoint_folder
 from trainables.trial_setup import Worker
@@ -54,11 +55,14 @@ def trained_config(log: Path, encoder: Path, overrides: Sequence[str] = ()) -> S
 
 def write_trained_study(folder: Path, config: StudyConfig) -> None:
     """Train two trials of one epoch and write them into a ledger as a search would."""
-    data = prepare(load_clicks(config.data, config.task), config.encoder, folder / "data")
+    table = load_clicks(config.data, config.task)
+    data = prepare(table, config.encoder, folder / "data")
     facts = {
         "config": dump_study(config),
         "status": "completed",
         "higher_is_better": True,
+        "table_fingerprint": table.fingerprint,
+        "encoder_fingerprint": encoder_fingerprint(find_encoder(config.encoder)),
         "data": {
             "fingerprint": data.fingerprint,
             "num_rows": list(data.num_rows),
