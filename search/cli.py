@@ -66,6 +66,10 @@ def run(arguments: Sequence[str]) -> int:
         sys.stdout.flush()
     except click.Abort:
         return INTERRUPTED
+    except click.exceptions.NoArgsIsHelpError as error:
+        # A group without a command: its help, which is no error to read.
+        click.echo(error.format_message(), err=True)
+        return MISTAKE
     except click.ClickException as error:
         _tell(error.format_message(), hint=_usage_hint(error))
         return MISTAKE

@@ -18,17 +18,38 @@ class FailureError(Exception):
     """What was started failed; its text is all that the user needs."""
 
 
+WRONG_PATH = (
+    FileNotFoundError,
+    FileExistsError,
+    NotADirectoryError,
+    IsADirectoryError,
+    PermissionError,
+)
+"""Errors of a path that was given; a full disk, say, is a failure instead."""
+
+
 @contextmanager
 def preflight() -> Iterator[None]:
-    """Report a ValueError or a missing file as the user's mistake.
+    """Report a ValueError, or a path that can't be used, as the user's mistake.
 
     Only what reads the study, the data, the plan or a bundle belongs inside: a ValueError that a
     library raises later is a failure, whoever is to blame.
     """
     try:
         yield
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         raise MistakeError(str(error)) from error
+    except OSError as error:
+        if not is_wrong_path(error):
+            raise
+        raise MistakeError(str(error)) from error
+
+
+def is_wrong_path(error: OSError) -> bool:
+    """Return whether a path can't be used as it was given, or ClickTune itself refused."""
+    # The system's errors have a number; those that ClickTune raises, like ConnectionError, don't.
+    refused = error.errno is None and is_own(error)
+    return refused or isinstance(error, WRONG_PATH)
 
 
 def is_own(error: BaseException) -> bool:

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from search.commands.preflight import FailureError, MistakeError, is_own, preflight, read_study
+from search.commands.preflight import (
+    FailureError,
+    MistakeError,
+    is_own,
+    is_wrong_path,
+    preflight,
+    read_study,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,7 +37,7 @@ INTERRUPTED = 130
     help="Folder that gets a folder for the study; with a cluster, one that all machines share.",
 )
 @click.option("--resume", is_flag=True, help="Go on with the study that is in the folder.")
-@click.option("--dry-run", is_flag=True, help="Say what would run, and start nothing.")
+@click.option("--dry-run", is_flag=True, help="Check all, say what would run, start nothing.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key.")
 def search(
     study: str,
@@ -47,13 +54,18 @@ def search(
     OUT/NAME. Ctrl-C, or a kill, leaves a study that --resume goes on with. Exit code 1 if the study
     failed or no candidate for the bundle keeps within the limits.
     """
+    from search.ledger import Ledger
     from search.study import Study
     from search.tables import open_console
 
     searched = Study(read_study(study, overrides), out=out)
+    if resume and not Ledger.exists(searched.folder):
+        raise MistakeError(
+            f"there is nothing to resume in {searched.folder}; leave out --resume to start it"
+        )
     console = open_console()
     if dry_run:
-        _print_plan(searched, address, console)
+        _print_plan(searched, console, address=address, resume=resume)
         return 0
     given = ["clicktune", "search", study, "--out", str(out)]
     given += ["--address", address] if address else []
@@ -67,11 +79,12 @@ def search(
     )
 
 
-def _print_plan(study: "Study", address: str | None, console: "Console") -> None:
+def _print_plan(study: "Study", console: "Console", *, address: str | None, resume: bool) -> None:
     from search.study_config import dump_study
     from search.tables import print_plan, say
 
     with preflight():
+        study.check(address=address, resume=resume)
         plan = study.plan(address)
     say(console, dump_study(plan.config))
     print_plan(console, plan)
@@ -109,7 +122,7 @@ def run_to_bundle(
         result = _run(study, console, address=address, resume=resume)
         promotion = None
         if result.status != "interrupted":
-            _check_result(result)
+            check_result(result)
             promotion = promote_or_fail(
                 study.folder,
                 study.config,
@@ -153,17 +166,23 @@ def _run(study: "Study", console: "Console", *, address: str | None, resume: boo
         try:
             return study.run(address=address, resume=resume, on_event=on_event)
         except (ValueError, OSError) as error:
-            if started or not is_own(error):
+            wrong = is_wrong_path(error) if isinstance(error, OSError) else is_own(error)
+            if started or not wrong:
                 raise
             raise MistakeError(str(error)) from error
 
 
-def _check_result(result: "StudyResult") -> None:
+def check_result(result: "StudyResult") -> None:
+    """Raise FailureError if a study was given up, with what there is."""
     if result.best is not None and result.status != "failed":
         return
     reasons = [trial.error for trial in result.trials if trial.state == "failed" and trial.error]
-    reason = f"; the first one:\n{reasons[0].strip()}" if reasons else ""
+    given_up = f"the study was given up: {len(reasons)} of {len(result.trials)} trials failed"
+    if result.best is None:
+        reason = f"; the first one:\n{reasons[0].strip()}" if reasons else ""
+        raise FailureError(f"{given_up} and none gave a result{reason}")
     raise FailureError(
-        f"the study was given up: {len(reasons)} of {len(result.trials)} trials failed and none "
-        f"gave a result{reason}"
+        f"{given_up}, and since it was resumed none gave a result. What the earlier ones gave can "
+        f"be compressed with clicktune compress {result.folder}; the last failure:\n"
+        f"{reasons[-1].strip()}"
     )

@@ -65,6 +65,12 @@ def _check_folder(folder: Path) -> None:
             f"{folder} holds a study, whose study.yaml a single trial would replace; choose "
             "another --out"
         )
+    kept = sorted(path.parent.name for path in folder.glob("*/trial.json"))
+    if kept:
+        raise MistakeError(
+            f"{folder} holds an earlier trial's checkpoint ({', '.join(kept)}), which this one "
+            "would replace; choose another --out, or remove the old one"
+        )
 
 
 def _read(study: str, overrides: tuple[str, ...]) -> "tuple[StudyConfig, TrialConfig]":

@@ -8,10 +8,20 @@ from pathlib import Path
 import pytest
 
 from search.cli import run
-from search.commands.preflight import built_in_studies, is_own
+from search.commands.preflight import (
+    FailureError,
+    MistakeError,
+    built_in_studies,
+    is_own,
+    preflight,
+)
+from search.commands.search import check_result
 from search.ledger import Ledger
 from search.promotion import promote
+from search.results import read_result
 from search.study_config import dump_study, load_study
+from search.trial_record import ReportRecord
+from spaces.trial_config import TrialConfig
 from tests.search.finished_study import finished_config, write_trials
 from tests.search.trained_study import trained_config, write_log, write_trained_study
 
@@ -124,6 +134,80 @@ def test_users_mistake_is_one_text_and_exit_code_2(
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize("arguments", [[], ["data"], ["bundle"]])
+def test_group_without_a_command_prints_its_help(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = run_here(capsys, *arguments)
+
+    assert code == 2
+    assert err.startswith("Usage: clicktune")
+    assert "error:" not in err
+
+
+@pytest.mark.parametrize(
+    ("error", "is_mistake"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "no.csv"), True),
+        (PermissionError(13, "Permission denied", "clicks.csv"), True),
+        (IsADirectoryError(21, "Is a directory", "clicks"), True),
+        (OSError(28, "No space left on device", "runs"), False),
+    ],
+)
+def test_full_disk_is_no_mistake_of_the_user(error: OSError, is_mistake: bool) -> None:
+    with pytest.raises(MistakeError if is_mistake else OSError, match="Errno"), preflight():
+        raise error
+
+
+def test_refusal_to_connect_is_a_mistake_of_the_user() -> None:
+    from cluster.connect import connect
+
+    with pytest.raises(MistakeError, match="nothing answers"), preflight(), connect("127.0.0.1:1"):
+        pass
+
+
+def test_nothing_is_resumed_where_there_is_no_study(
+    study_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = run_here(capsys, "search", study_file, "--out", tmp_path, "--resume")
+
+    assert code == 2
+    assert f"nothing to resume in {tmp_path / 'trained'}; leave out --resume to start it" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("with_result", [False, True])
+def test_study_that_was_given_up_says_what_there_is(with_result: bool, tmp_path: Path) -> None:
+    config = finished_config()
+    with Ledger.create(tmp_path, {"config": dump_study(config)}) as ledger:
+        for number in range(4):
+            ledger.add_trial(number, {}, TrialConfig(), "hash")
+            if number == 0 and with_result:
+                metrics = {"roc_auc": 0.7}
+                ledger.add_report(
+                    ReportRecord(
+                        number=0, epoch=1, metrics=metrics, seconds=1.0, decision="continue"
+                    ),
+                    None,
+                    "completed",
+                )
+            else:
+                ledger.add_failure(number, f"error {number}", final=True)
+        ledger.set_fact("status", "failed")
+        ledger.set_fact("higher_is_better", True)
+
+    with pytest.raises(FailureError) as failure:
+        check_result(read_result(tmp_path))
+
+    text = str(failure.value)
+    if with_result:
+        assert "3 of 4 trials failed, and since it was resumed none gave a result" in text
+        assert f"clicktune compress {tmp_path}" in text
+        assert text.endswith("error 3")
+    else:
+        assert "4 of 4 trials failed and none gave a result; the first one:\nerror 0" in text
+
+
 @pytest.mark.parametrize("position", ["before", "after"])
 def test_debug_shows_the_traceback(position: str, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["report", "/nonexistent"]
@@ -221,7 +305,7 @@ def test_describe_and_validate_say_what_is_in_the_table(
         assert text in out
 
 
-def test_trial_trains_here_and_its_checkpoint_can_be_compressed(
+def test_trial_trains_here_and_keeps_its_last_checkpoint(
     study_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, out, _ = run_here(
@@ -234,10 +318,19 @@ def test_trial_trains_here_and_its_checkpoint_can_be_compressed(
     assert "epoch 2/2: train_loss" in out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "epoch-0002", "study.yaml"]
 
-    code, out, _ = run_here(capsys, "compress", tmp_path / "epoch-0002")
+
+@pytest.mark.slow
+def test_checkpoint_of_a_trial_can_be_compressed_also_where_it_was_moved(
+    study_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_here(capsys, "trial", study_file, "--out", tmp_path / "there")[0] == 0
+    folder = (tmp_path / "there").rename(tmp_path / "here")
+
+    code, out, _ = run_here(capsys, "compress", folder / "epoch-0001")
+
     assert code == 0
     assert "(bundle)" in out
-    assert run_here(capsys, "bundle", "verify", tmp_path / "bundle")[0] == 0
+    assert run_here(capsys, "bundle", "verify", folder / "bundle")[0] == 0
 
 
 def test_trial_without_out_leaves_nothing(
@@ -297,6 +390,53 @@ def test_single_trial_does_not_write_into_a_study(
     assert (tmp_path / "study.yaml").read_text() == before
 
 
+def test_single_trial_does_not_replace_an_earlier_ones_checkpoint(
+    study_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "epoch-0002").mkdir()
+    (tmp_path / "epoch-0002" / "trial.json").write_text("{}")
+
+    code, _, err = run_here(capsys, "trial", study_file, "--out", tmp_path)
+
+    assert code == 2
+    assert "holds an earlier trial's checkpoint (epoch-0002)" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch-0002"]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("data.path=no.csv", "no.csv"),
+        ("data.columns.clicks=clickz", "clickz"),
+        ("data.truth=no.parquet", "no.parquet"),
+        ("encoder.name=/nowhere", "encoder folder '/nowhere' does not exist"),
+    ],
+)
+def test_dry_run_refuses_what_the_run_refuses(
+    change: str, expected: str, study_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = run_here(
+        capsys, "search", study_file, "--out", tmp_path, "--dry-run", "--set", change
+    )
+
+    assert code == 2
+    assert expected in err
+
+
+def test_dry_run_refuses_the_folder_of_a_study_that_is_there(
+    trained: Path, study_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["search", study_file, "--out", trained.parent, "--set", "winners=1", "--dry-run"]
+
+    code, _, err = run_here(capsys, *given)
+    assert code == 2
+    assert "holds this study already" in err
+
+    code, out, _ = run_here(capsys, *given, "--resume")
+    assert code == 0
+    assert "trials: 2" in out
+
+
 def test_report_of_a_study_whose_bundle_was_damaged_is_a_mistake(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -321,6 +461,7 @@ def test_compress_prints_what_the_search_would(
     assert f"use it: clicktune bundle predict {trained / 'best'} IN.csv OUT.csv" in out
 
 
+@pytest.mark.slow
 def test_compress_without_a_qualifying_candidate_is_a_failure(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
