@@ -163,7 +163,14 @@ def test_kill_between_the_two_files_that_get_the_scores_is_mended_without_compre
     assert again.scores == promotion.scores
 
 
-@pytest.mark.parametrize("name", ["tokenizer.json", "features.json", "manifest.json"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tokenizer.json",
+        pytest.param("features.json", marks=pytest.mark.slow),
+        pytest.param("manifest.json", marks=pytest.mark.slow),
+    ],
+)
 def test_damaged_bundle_is_made_anew_and_not_scored_again(
     promoted: Path, config: StudyConfig, promotion: Promotion, name: str
 ) -> None:
@@ -180,6 +187,7 @@ def test_damaged_bundle_is_made_anew_and_not_scored_again(
     assert len(scored(promoted)) == 1
 
 
+@pytest.mark.slow
 def test_kill_inside_a_compression_leaves_nothing_behind(
     promoted: Path, config: StudyConfig, promotion: Promotion
 ) -> None:
@@ -304,7 +312,7 @@ def test_promoted_study_can_be_moved(
     assert [part.name for part in read.data_parts] == ["train", "validation", "test"]
     assert sum(part.num_rows for part in read.data_parts) == 320
 
-    shutil.rmtree(moved / "bundles")
+    shutil.rmtree((moved / "best").resolve())
     with Ledger.open(moved) as ledger:
         ledger.set_fact(SCORES_FACT, [])
     # Where the checkpoints say that their data is, there is nothing any more.
