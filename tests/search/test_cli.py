@@ -426,7 +426,15 @@ def test_dry_run_refuses_what_the_run_refuses(
 def test_dry_run_refuses_the_folder_of_a_study_that_is_there(
     trained: Path, study_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = ["search", study_file, "--out", trained.parent, "--set", "winners=1", "--dry-run"]
+    given: list[str | Path] = [
+        "search",
+        study_file,
+        "--out",
+        trained.parent,
+        "--set",
+        "winners=1",
+        "--dry-run",
+    ]
 
     code, _, err = run_here(capsys, *given)
     assert code == 2
