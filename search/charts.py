@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from search.evidence import RankedTrial, StudyEvidence
 from search.final_scores import LABELS, Score
@@ -169,6 +169,11 @@ def _parameter_chart(
         elif isinstance(parameter, LogUniform):
             axes.set_xscale("log")
             axes.set_xlim(parameter.low / 1.2, parameter.high * 1.2)
+            # Below two decades, matplotlib's own labels of the steps between run into each other.
+            steps = (1,) if parameter.high / parameter.low >= 100 else (1, 2, 5)
+            axes.xaxis.set_major_locator(LogLocator(subs=steps))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: format_value(x)))
+            axes.xaxis.set_minor_formatter(NullFormatter())
         axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
         axes.set_xlabel(name)
         axes.set_ylabel(evidence.metric.label)

@@ -69,7 +69,8 @@ def test_about_half_of_the_rows_are_varied_and_each_stays_in_its_place(
     tokens = make_bank(data, name, augmentation_rate=0.5).tokens(0)
 
     assert len(tokens) == NUM_ROWS
-    assert 1 - same_rows(tokens, original).mean() == pytest.approx(VARIED_SHARE, abs=0.02)
+    # Four standard deviations of a share among 2,000 rows.
+    assert 1 - same_rows(tokens, original).mean() == pytest.approx(VARIED_SHARE, abs=0.045)
     # The number at the end of each title is protected, so it tells which row this is.
     for row in (0, 1, 2, 1_234, NUM_ROWS - 1):
         text = tokenizer.decode(tokens.ids[tokens.offsets[row] : tokens.offsets[row + 1]].tolist())
