@@ -14,7 +14,7 @@ from search.ledger import Ledger
 from search.results import StudyResult, StudyStatus, read_result
 from search.study_changes import find_changes
 from search.study_config import StudyConfig, dump_study, load_study, parse_study
-from search.study_plan import DataFacts, StudyPlan, make_plan
+from search.study_plan import DataFacts, StudyPlan, check_tuned_layers, make_plan
 from trainables.encoder import encoder_fingerprint, find_encoder
 from trainables.trial_setup import TrialSetup
 
@@ -73,7 +73,7 @@ class Study:
         Raises:
             ValueError: if a trial doesn't fit, or the encoder is missing.
         """
-        find_encoder(self.config.encoder)
+        check_tuned_layers(self.config, find_encoder(self.config.encoder))
         capacity = local_capacity() if address is None else _cluster_capacity(address)
         return make_plan(self.config, self.folder, capacity, self._data_facts())
 
@@ -110,6 +110,7 @@ class Study:
 
         self._check_folder(resume=resume)
         encoder_folder = find_encoder(self.config.encoder)
+        check_tuned_layers(self.config, encoder_folder)
         if address is None:
             make_plan(self.config, self.folder, local_capacity(), None)
         else:
