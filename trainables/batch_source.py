@@ -97,7 +97,7 @@ class TrialSources:
         self._vary_apart = setup.deepspeed.zero_stage < 3
         self._cache: FrozenCache | None = None
         # Below the first layer there is only a table to look up.
-        if self._model.num_frozen:
+        if self._model.num_frozen and setup.encoder.cache_gb > 0:
             cache = open_frozen_cache(
                 data,
                 encoder_folder,
