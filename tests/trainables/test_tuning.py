@@ -131,7 +131,7 @@ def test_cached_and_uncached_training_give_the_same_losses(
 
     assert (Path(setup.data_folder) / CACHE_FOLDER / "below-layer-1.npy").is_file()
     for one, other in zip(cached, computed, strict=True):
-        assert one.metrics == pytest.approx(other.metrics, abs=2e-4)
+        assert one.metrics == pytest.approx(other.metrics, abs=1e-5)
 
 
 def test_a_trial_without_room_says_so_and_trains_alike(setup: TrialSetup) -> None:
@@ -148,7 +148,7 @@ def test_two_segments_are_cached_too(pair_setup: TrialSetup) -> None:
     cached = run(TRIAL, pair_setup)
 
     for one, other in zip(cached, computed, strict=True):
-        assert one.metrics == pytest.approx(other.metrics, abs=2e-4)
+        assert one.metrics == pytest.approx(other.metrics, abs=1e-5)
 
 
 @pytest.mark.parametrize("augmentation", ["none", "word_dropout"])
