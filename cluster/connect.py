@@ -102,16 +102,18 @@ def check_address(address: str) -> None:
             "give --address HOST:6379 on one of the cluster's machines, or use clicktune submit"
         )
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
+    # A higher port would be cut to 16 bits without a word, and another one asked.
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise ValueError(f"address must be HOST:PORT or auto, got {address!r}")
 
 
 def capacity() -> Capacity:
-    """Return what the connected Ray offers, all machines together."""
-    import ray
-
-    resources = ray.cluster_resources()
-    return Capacity(cpus=resources.get("CPU", 0.0), gpus=resources.get("GPU", 0.0))
+    """Return what the connected Ray offers, machine by machine."""
+    offers = [node["Resources"] for node in _alive_nodes()]
+    nodes = tuple((offer.get("CPU", 0.0), offer.get("GPU", 0.0)) for offer in offers)
+    return Capacity(
+        cpus=sum(cpus for cpus, _ in nodes), gpus=sum(gpus for _, gpus in nodes), nodes=nodes
+    )
 
 
 def check_shared_folder(folder: Path) -> None:
@@ -240,16 +242,18 @@ def _probe(address: str) -> None:
     """Fail in seconds, with a reason, where Ray would try for over a minute."""
     host, _, port = address.rpartition(":")
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), PROBE_TIMEOUT_S) as server:
-            server.sendall(b"GET / HTTP/1.0\r\n\r\n")
-            answer = server.recv(7)
-    except (TimeoutError, ConnectionResetError, BrokenPipeError):
-        answer = b""  # It listens; whether it is Ray is for Ray to find out.
+        server = socket.create_connection((host.strip("[]"), int(port)), PROBE_TIMEOUT_S)
     except OSError as error:
         raise ConnectionError(
             f"nothing answers at {address} ({error.strerror or error}); check the address, and "
             "that the head runs (ray start --head)"
         ) from error
+    with server:
+        try:
+            server.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            answer = server.recv(7)
+        except OSError:
+            answer = b""  # It listens; whether it is Ray is for Ray to find out.
     if answer.startswith(b"HTTP/1."):
         raise ConnectionError(
             f"{address} is a web server, probably the cluster's dashboard; join its head, usually "

@@ -32,7 +32,7 @@ class TrialResources:
             raise ValueError(
                 f"resources.cpus_per_worker must be at least 1, got {self.cpus_per_worker}"
             )
-        if self.gpus < 0:
+        if not 0 <= self.gpus < math.inf:
             raise ValueError(
                 f"resources.gpus_per_worker must be auto, or 0 or more, got {self.gpus_per_worker}"
             )
@@ -40,6 +40,11 @@ class TrialResources:
             raise ValueError(
                 f"resources.gpus_per_worker must be whole for {self.workers} workers, "
                 f"got {self.gpus_per_worker}; two workers can't share a GPU's collectives"
+            )
+        if self.gpus > 1 and self.gpus % 1:
+            raise ValueError(
+                "resources.gpus_per_worker must be whole above 1, because Ray shares only single "
+                f"GPUs, got {self.gpus_per_worker}"
             )
         if self.concurrent_trials != "auto" and self.concurrent_trials < 1:
             raise ValueError(
@@ -64,9 +69,11 @@ class Capacity:
     """What a machine or a cluster offers to trials."""
 
     cpus: float
-    """CPU cores."""
+    """CPU cores, of all machines together."""
     gpus: float
-    """GPUs."""
+    """GPUs, of all machines together."""
+    nodes: tuple[tuple[float, float], ...] = ()
+    """CPU cores and GPUs of each machine, since a worker can't be on two; empty: there is one."""
 
 
 def local_capacity() -> Capacity:
@@ -99,16 +106,14 @@ def fit_trials(resources: TrialResources, capacity: Capacity) -> int:
         ValueError: if not even one fits, or fewer than the study asks for.
     """
     resources = resources.settle_gpus(capacity)
-    cpus = resources.workers * resources.cpus_per_worker
-    fits = math.floor(capacity.cpus / cpus)
-    if resources.gpus:
-        # Rounded, because 1 / 0.1 must be 10 in spite of floating point.
-        gpus = resources.workers * resources.gpus
-        fits = min(fits, math.floor(round(capacity.gpus / gpus, 6)))
+    nodes = capacity.nodes or ((capacity.cpus, capacity.gpus),)
+    fits = sum(_fit_workers(resources, *node) for node in nodes) // resources.workers
     needs = f"{resources.workers} x {resources.cpus_per_worker} CPUs"
     if resources.gpus:
         needs += f" and {resources.workers} x {resources.gpus:g} GPUs"
     offers = f"{capacity.cpus:g} CPUs and {capacity.gpus:g} GPUs"
+    if len(nodes) > 1:
+        offers += f" on {len(nodes)} machines"
     if fits < 1:
         raise ValueError(
             f"one trial needs {needs}, but there are {offers}; lower resources.workers or "
@@ -122,3 +127,12 @@ def fit_trials(resources: TrialResources, capacity: Capacity) -> int:
             f"one trial needs {needs}, and there are {offers}"
         )
     return resources.concurrent_trials
+
+
+def _fit_workers(resources: TrialResources, cpus: float, gpus: float) -> int:
+    """Return how many workers one machine holds."""
+    fits = math.floor(cpus / resources.cpus_per_worker)
+    if resources.gpus:
+        # Rounded, because 1 / 0.1 must be 10 in spite of floating point.
+        fits = min(fits, math.floor(round(gpus / resources.gpus, 6)))
+    return fits

@@ -127,6 +127,7 @@ def run_job(
 async def _follow(client: Any, job_id: str, on_line: Callable[[str], None]) -> None:  # noqa: ANN401
     """Hand on the log line by line until the job has ended."""
     import aiohttp
+    import requests
 
     printed = 0
     rest = ""
@@ -139,15 +140,16 @@ async def _follow(client: Any, job_id: str, on_line: Callable[[str], None]) -> N
                 for line in lines:
                     on_line(line)
                 lost = 0
-        except (RuntimeError, aiohttp.ClientError):
+            # Asked only of a log that ended by itself: one that broke off may have more to say.
+            if client.get_job_status(job_id).value in FINAL:
+                if rest:
+                    on_line(rest)
+                return
+        except (RuntimeError, aiohttp.ClientError, requests.RequestException):
             # The job runs on without us; the log is asked for again, from where it broke off.
             lost += 1
             if lost > MAX_LOST_CONNECTIONS:
                 raise
-        if client.get_job_status(job_id).value in FINAL:
-            if rest:
-                on_line(rest)
-            return
         await asyncio.sleep(0.5)
 
 

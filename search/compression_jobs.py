@@ -17,6 +17,8 @@ class CompressionJob:
     """The trial."""
     checkpoint: str
     """Its best checkpoint's folder, absolute."""
+    data_folder: str
+    """The study's prepared data, absolute: the folder may have been moved since the training."""
     config: CompressionConfig
     """The limits, and what to try."""
     output: str
@@ -42,6 +44,7 @@ class CompressionJob:
             metric=self.metric,
             lineage=self.lineage,
             num_threads=self.num_threads,
+            data_folder=Path(self.data_folder),
         )
 
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from search.compression_records import SCORES_FACT
 from search.final_scores import FinalScores
 from search.ledger import Ledger
-from search.promotion import BEST, SCORES_FACT
+from search.promotion import BEST
 from search.results import leaderboard
 from search.study_config import StudyConfig, parse_study
 from search.trial_record import ReportRecord, TrialRecord

@@ -1,30 +1,33 @@
 """Winners -> compression -> bundles."""
 
-import dataclasses
-import itertools
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from search.compression_jobs import CompressionJob, reason_of, run_here, run_on_ray
+from search.compression_records import (
+    BUNDLES,
+    SCORES_FACT,
+    bundle_folder,
+    find_scores,
+    graph_hash,
+    record_compression,
+    recorded_compressions,
+)
 from search.final_scores import FinalScores
 from search.formatting import format_duration, format_metric, trial_name
 from search.ledger import Ledger
-from search.results import Standing, leaderboard
+from search.results import Standing, choose_winners, leaderboard
 from search.study_config import StudyConfig
 from search.trial_record import TrialRecord
-from trainables.bundle.manifest import MODEL_FILE, file_record
-from trainables.bundle.verify import verify_bundle
+from trainables.bundle.verify import VerifyResult, verify_bundle
 from trainables.compression.report import CompressionReport
 from trainables.metrics import METRICS
 
-BUNDLES, BEST = "bundles", "best"
-"""The study's folder of bundles, and its link to the chosen one."""
-SCORES_FACT = "final_scores"
-"""Where the ledger keeps what the test split said: a list, one entry for each bundle scored."""
+BEST = "best"
+"""The study's link to the chosen bundle."""
 
 
 class PromotionError(RuntimeError):
@@ -45,22 +48,11 @@ class Promotion:
     """What the test split said about that bundle."""
 
 
-def bundle_folder(folder: Path, number: int) -> Path:
-    """Return where a study keeps the bundle of a trial."""
-    return folder / BUNDLES / trial_name(number)
-
-
 def find_winners(trials: Sequence[TrialRecord], config: StudyConfig) -> dict[int, Standing]:
-    """Return the best ended trials whose best checkpoint is still there, by number, best first."""
+    """Return the trials to compress by number, best first."""
     metric = METRICS[config.search.metric]
-    winners = {
-        standing.trial.number: standing
-        for standing in leaderboard(trials, metric.name, higher_is_better=metric.higher_is_better)
-        if standing.trial.state in ("completed", "stopped")
-        and standing.checkpoint is not None
-        and standing.checkpoint.path.is_dir()
-    }
-    return dict(itertools.islice(winners.items(), config.winners))
+    ranked = leaderboard(trials, metric.name, higher_is_better=metric.higher_is_better)
+    return {winner.trial.number: winner for winner in choose_winners(ranked, config.winners)}
 
 
 def promote(
@@ -105,8 +97,14 @@ def promote(
         if best is None:
             (folder / BEST).unlink(missing_ok=True)
         else:
+            # Before the test rows are looked at: a damaged bundle would only cost a second look.
+            _verify(folder, best)
             scores = _score_once(ledger, folder, config, winners[best], tell)
-            _verify(bundle_folder(folder, best), tell)
+            verified = _verify(folder, best)
+            tell(
+                f"verified the bundle: {verified.num_files} files match their SHA-256, "
+                f"{verified.num_parity_rows} rows give what they gave at export"
+            )
             _link_best(folder, best)
     return Promotion(reports=reports, errors=errors, best=best, scores=scores)
 
@@ -121,21 +119,21 @@ def _compress_all(
     tell: Callable[[str], None],
 ) -> tuple[dict[int, CompressionReport], dict[int, str]]:
     """Return every winner's report, done now or before, or why it failed."""
-    reports = _recorded(ledger, folder, config, winners.values())
+    reports = recorded_compressions(ledger, folder, config, winners.values())
     errors: dict[int, str] = {}
     pending = [winner for winner in winners.values() if winner.trial.number not in reports]
     if pending:
         names = ", ".join(str(winner.trial.number) for winner in pending)
         tell(f"compressing trial{'s' if len(pending) > 1 else ''} {names}")
-    jobs = [_job(folder, config, winner, alone=not on_ray) for winner in pending]
+    data = _data_folder(ledger, folder)
+    jobs = [_job(folder, data, config, winner, alone=not on_ray) for winner in pending]
     for job, outcome in (run_on_ray if on_ray else run_here)(jobs):
         if isinstance(outcome, Exception):
             errors[job.number] = reason_of(outcome)
             tell(f"trial {job.number} could not be compressed: {errors[job.number]}")
             continue
-        reports[job.number] = report = _settle(folder, job.number, outcome)
-        record = _record(folder, config, winners[job.number], report)
-        ledger.add_compression(job.number, record)
+        report = record_compression(ledger, folder, config, winners[job.number], outcome)
+        reports[job.number] = report
         tell(_describe(job.number, report, config.search.metric))
     return reports, errors
 
@@ -151,11 +149,6 @@ def choose_best(reports: Mapping[int, CompressionReport], metric: str) -> int | 
     return max(values, key=lambda number: values[number], default=None)
 
 
-def graph_hash(bundle: Path) -> str:
-    """Identify a bundle by its graph."""
-    return file_record(bundle / MODEL_FILE).sha256
-
-
 def _checkpoint(winner: Standing) -> Path:
     assert winner.checkpoint is not None
     return winner.checkpoint.path
@@ -167,11 +160,19 @@ def _sweep(folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _job(folder: Path, config: StudyConfig, winner: Standing, *, alone: bool) -> CompressionJob:
+def _data_folder(ledger: Ledger, folder: Path) -> Path:
+    # Not the path that the checkpoints name: a study's folder may be moved as a whole.
+    return folder.resolve() / "data" / str(ledger.fact("data")["fingerprint"])
+
+
+def _job(
+    folder: Path, data: Path, config: StudyConfig, winner: Standing, *, alone: bool
+) -> CompressionJob:
     cores = config.resources.cpus_per_worker
     return CompressionJob(
         number=winner.trial.number,
         checkpoint=str(_checkpoint(winner).resolve()),
+        data_folder=str(data),
         config=config.compression,
         output=str(bundle_folder(folder, winner.trial.number).resolve()),
         text_columns=config.data.columns.text,
@@ -184,55 +185,6 @@ def _job(folder: Path, config: StudyConfig, winner: Standing, *, alone: bool) ->
         },
         num_threads=len(os.sched_getaffinity(0)) if alone else cores,
     )
-
-
-def _settle(folder: Path, number: int, report: CompressionReport) -> CompressionReport:
-    """Make the bundle's path relative, so that the study's folder may be moved as a whole."""
-    if report.bundle is None:
-        # A bundle from looser limits would pass for this compression's.
-        shutil.rmtree(bundle_folder(folder, number), ignore_errors=True)
-        return report
-    bundle = Path(report.bundle).relative_to(folder.resolve())
-    return dataclasses.replace(report, bundle=str(bundle))
-
-
-def _identity(config: StudyConfig, winner: Standing) -> dict[str, Any]:
-    return {
-        "config": dataclasses.asdict(config.compression)
-        | {
-            # JSON has no tuples.
-            "keep_fractions": list(config.compression.keep_fractions)
-        },
-        "metric": config.search.metric,
-        "config_hash": winner.trial.config_hash,
-        "epoch": winner.epoch,
-    }
-
-
-def _record(
-    folder: Path, config: StudyConfig, winner: Standing, report: CompressionReport
-) -> dict[str, Any]:
-    graph = None if report.bundle is None else graph_hash(folder / report.bundle)
-    return {**_identity(config, winner), "report": report.to_dict(), "model_sha256": graph}
-
-
-def _recorded(
-    ledger: Ledger, folder: Path, config: StudyConfig, winners: Iterable[Standing]
-) -> dict[int, CompressionReport]:
-    """Return the compressions that need not be done again."""
-    recorded = ledger.compressions()
-    found: dict[int, CompressionReport] = {}
-    for winner in winners:
-        entry = recorded.get(winner.trial.number)
-        identity = _identity(config, winner)
-        if entry is None or {name: entry.get(name) for name in identity} != identity:
-            continue
-        report = CompressionReport.from_dict(entry["report"])
-        # A kill may have left another bundle in its place, or none.
-        graph = None if report.bundle is None else folder / report.bundle / MODEL_FILE
-        if graph is None or (graph.is_file() and graph_hash(graph.parent) == entry["model_sha256"]):
-            found[winner.trial.number] = report
-    return found
 
 
 def _describe(number: int, report: CompressionReport, metric: str) -> str:
@@ -253,39 +205,34 @@ def _score_once(
     from search.scoring import score_test_split
     from trainables.bundle.export import with_test_metrics
     from trainables.bundle.manifest import read_manifest
-    from trainables.checkpoint import read_checkpoint_info
     from trainables.data.prepared import PreparedData
 
     bundle = bundle_folder(folder, winner.trial.number)
-    entries: list[dict[str, Any]] = ledger.fact(SCORES_FACT, [])
-    sha256 = graph_hash(bundle)
-    scores = next((FinalScores.from_dict(e) for e in entries if e["model_sha256"] == sha256), None)
+    scores = find_scores(ledger, graph_hash(bundle))
     if scores is None:
         tell("scoring the test split")
-        info = read_checkpoint_info(_checkpoint(winner))
         scores = score_test_split(
             config,
-            PreparedData.open(Path(info.setup.data_folder)),
+            PreparedData.open(_data_folder(ledger, folder)),
             trial=winner.trial.number,
             checkpoint=_checkpoint(winner),
             bundle=bundle,
         )
-        ledger.set_fact(SCORES_FACT, [*entries, scores.to_dict()])
+        ledger.set_fact(SCORES_FACT, [*ledger.fact(SCORES_FACT, []), scores.to_dict()])
     # Recorded first: a kill in between must not lead to a second look at the test split.
     if read_manifest(bundle).test_metrics is None:
         with_test_metrics(bundle, scores.summary())
     return scores
 
 
-def _verify(bundle: Path, tell: Callable[[str], None]) -> None:
+def _verify(folder: Path, number: int) -> VerifyResult:
     try:
-        result = verify_bundle(bundle)
+        return verify_bundle(bundle_folder(folder, number))
     except ValueError as error:
-        raise PromotionError(f"the exported bundle fails its verification: {error}") from error
-    tell(
-        f"verified the bundle: {result.num_files} files match their SHA-256, "
-        f"{result.num_parity_rows} rows give what they gave at export"
-    )
+        raise PromotionError(
+            f"the exported bundle fails its verification: {error}; clicktune compress {folder} "
+            "makes it anew"
+        ) from error
 
 
 def _link_best(folder: Path, number: int) -> None:

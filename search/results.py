@@ -56,6 +56,18 @@ def leaderboard(
     ]
 
 
+def choose_winners(standings: Sequence[Standing], num_winners: int) -> list[Standing]:
+    """Return the best ended trials whose best checkpoint is still there, best first."""
+    ended = [
+        standing
+        for standing in standings
+        if standing.trial.state in ("completed", "stopped")
+        and standing.checkpoint is not None
+        and standing.checkpoint.path.is_dir()
+    ]
+    return ended[:num_winners]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StudyResult:
     """A study as its ledger tells it, finished or not."""
@@ -84,13 +96,8 @@ class StudyResult:
 
     @property
     def winners(self) -> list[Standing]:
-        """The best ended trials, as many as the study compresses, whose checkpoints are kept."""
-        ended = [
-            standing
-            for standing in self.leaderboard
-            if standing.trial.state in ("completed", "stopped") and standing.checkpoint is not None
-        ]
-        return ended[: self.config.winners]
+        """The trials that the study compresses."""
+        return choose_winners(self.leaderboard, self.config.winners)
 
 
 def read_result(folder: Path) -> StudyResult:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from search.study_config import StudyConfig
 from spaces.trial_config import TrialConfig
 from trainables.encoder import encoder_fingerprint, find_encoder, num_layers
+from trainables.engine import settle_precision
 from trainables.trial_setup import TrialSetup
 
 if TYPE_CHECKING:
@@ -45,12 +46,14 @@ def single_trial(config: StudyConfig, chosen: Mapping[str, Any]) -> TrialConfig:
 
 def single_trial_setup(config: StudyConfig, data: "PreparedData") -> TrialSetup:
     """Describe what the trial runs on: this process alone, however many workers the study has."""
+    import torch
+
     return TrialSetup(
         data_folder=str(data.folder.resolve()),
         data_fingerprint=data.fingerprint,
         encoder_fingerprint=encoder_fingerprint(find_encoder(config.encoder)),
         task=config.task,
         encoder=config.encoder,
-        deepspeed=config.deepspeed,
+        deepspeed=settle_precision(config.deepspeed, use_gpu=torch.cuda.is_available()),
         resources=dataclasses.replace(config.resources, workers=1),
     )

@@ -16,6 +16,7 @@ from search.study_changes import find_changes
 from search.study_config import StudyConfig, dump_study, load_study, parse_study
 from search.study_plan import DataFacts, StudyPlan, check_tuned_layers, make_plan
 from trainables.encoder import encoder_fingerprint, find_encoder
+from trainables.engine import DeepSpeedConfig, settle_precision
 from trainables.trial_setup import TrialSetup
 
 if TYPE_CHECKING:
@@ -223,6 +224,11 @@ class Study:
             (self.folder / STUDY_FILE).write_text(facts["config"], encoding="utf-8")
             if plan is None:
                 return
+            setup = dataclasses.replace(
+                setup,
+                resources=plan.config.resources,
+                deepspeed=_settle_precision(plan.config),
+            )
             conductor = Conductor(
                 self.config,
                 setup,
@@ -231,7 +237,6 @@ class Study:
                 higher_is_better=higher_is_better,
                 on_event=on_event,
             )
-            setup = dataclasses.replace(setup, resources=plan.config.resources)
             self._run_trials(conductor, setup, ledger, plan.num_concurrent, on_event)
 
     def _is_over(self, ledger: Ledger) -> bool:
@@ -269,6 +274,17 @@ class Study:
             on_event(StudyEvent(kind="note", message="interrupted"))
         finally:
             ledger.set_fact("status", status)
+
+
+def _settle_precision(config: StudyConfig) -> DeepSpeedConfig:
+    """Ask a machine that trials will run on, through the connected Ray, what auto means there."""
+    if not config.resources.gpus:
+        return settle_precision(config.deepspeed, use_gpu=False)
+    import ray
+
+    remote = ray.remote(settle_precision).options(num_gpus=min(1, config.resources.gpus))
+    settled: DeepSpeedConfig = ray.get(remote.remote(config.deepspeed, use_gpu=True))
+    return settled
 
 
 def _facts(data: "PreparedData", table_fingerprint: str) -> dict[str, Any]:

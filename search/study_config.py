@@ -65,6 +65,8 @@ class SearchConfig:
             value = getattr(self, name)
             if value < least:
                 raise ValueError(f"search.{name} must be at least {least}, got {value}")
+        if self.seed >= 2**63:
+            raise ValueError(f"search.seed must be below 2**63, got {self.seed}")
         if self.checkpoint_budget_gb <= 0:
             raise ValueError(
                 f"search.checkpoint_budget_gb must be above 0, got {self.checkpoint_budget_gb}"
@@ -181,7 +183,11 @@ def parse_study(
         _apply_override(raw, override)
     try:
         # JSON, because strict validation then takes a list for a tuple but no "3" for a 3.
-        return _adapter().validate_json(json.dumps(raw, default=str))
+        text = json.dumps(raw, default=str)
+    except TypeError as error:
+        raise ValueError(f"{source} has a key that is no text, such as a date: {error}") from error
+    try:
+        return _adapter().validate_json(text)
     except ValidationError as error:
         mistakes = describe_mistakes(error, StudyConfig)
         if len(mistakes) == 1:

@@ -108,8 +108,10 @@ def _number_hint(kind: str, found: object) -> str:
         number = float(found)
     except ValueError:
         return ""
+    if kind == "int_type":
+        return f"; write {int(number)} without quotes" if number.is_integer() else ""
     mantissa, has_exponent, exponent = found.lower().partition("e")
-    if kind == "float_type" and has_exponent:
+    if has_exponent:
         sign = "" if exponent.startswith(("-", "+")) else "+"
         whole = mantissa if "." in mantissa else f"{mantissa}.0"
         return f"; YAML reads that as text, write {whole}e{sign}{exponent}"

@@ -6,6 +6,8 @@ import logging
 import os
 import re
 import shutil
+import signal
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -174,6 +176,18 @@ def _quiet_tune() -> Iterator[None]:
                 os.environ[name] = value
 
 
+@contextlib.contextmanager
+def _signals_given_back() -> Iterator[None]:
+    """Restore the handlers that Tune leaves behind: its own would swallow the next Ctrl-C."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGUSR1)}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
 def run_trials(
     conductor: Conductor,
     setup: TrialSetup,
@@ -197,7 +211,7 @@ def run_trials(
     # Never restored from: what a former run left there would only grow.
     shutil.rmtree(folder / "tune", ignore_errors=True)
     search = _ConductedSearch(conductor, setup)
-    with _quiet_tune():
+    with _quiet_tune(), _signals_given_back():
         tuner = tune.Tuner(
             tune.with_resources(trainable, trial_placement(setup.resources)),
             tune_config=tune.TuneConfig(

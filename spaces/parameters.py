@@ -10,6 +10,9 @@ from typing import Any
 Value = str | int | float | bool
 """What a parameter can hold: plain, so that every ledger and storage keeps it exactly."""
 
+LARGEST_INT = 10**18
+"""Largest bound of an IntRange: beyond 64 bits its values can't be counted or stored."""
+
 When = Mapping[str, tuple[Value, ...]]
 """Condition of a parameter: for each parent parameter, the values that make this one active."""
 
@@ -115,6 +118,10 @@ class IntRange:
             if isinstance(number, bool) or not isinstance(number, int):
                 raise ValueError(f"int needs a whole number as {name}, got {number!r}")
         _check_bounds("int", self.low, self.high)
+        if max(abs(self.low), abs(self.high)) > LARGEST_INT:
+            raise ValueError(
+                f"int needs bounds of at most {LARGEST_INT:g}, got [{self.low}, {self.high}]"
+            )
         if self.step < 1:
             raise ValueError(f"int needs step >= 1, got {self.step}")
 

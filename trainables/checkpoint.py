@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from spaces.trial_config import TrialConfig
-from trainables.encoder import find_encoder
+from trainables.encoder import encoder_fingerprint, find_encoder
 from trainables.trial_setup import CheckpointRecord, TrialSetup
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def load_model(folder: Path) -> "ClickModel":
     """Rebuild a checkpoint's model on the CPU in float32: adapters merged, no dropout.
 
     Raises:
-        ValueError: if the checkpoint doesn't fit its encoder.
+        ValueError: if the checkpoint doesn't fit its encoder, or the encoder has changed.
     """
     from safetensors.torch import load_file
 
@@ -127,9 +127,14 @@ def load_model(folder: Path) -> "ClickModel":
     from trainables.tuning import choose_trained
 
     info = read_checkpoint_info(folder)
-    model = build_model(
-        find_encoder(info.setup.encoder), info.trial, num_segments=info.num_segments
-    )
+    encoder = find_encoder(info.setup.encoder)
+    if encoder_fingerprint(encoder) != info.setup.encoder_fingerprint:
+        # Adapters are differences from weights that are not in the checkpoint.
+        raise ValueError(
+            f"the encoder {info.setup.encoder.name!r} has changed since {folder} was trained on "
+            "it; put the old one back"
+        )
+    model = build_model(encoder, info.trial, num_segments=info.num_segments)
     choose_trained(model, info.trial)
     expected = {name for name, weight in model.named_parameters() if weight.requires_grad}
     weights = load_file(folder / WEIGHTS_FILE)

@@ -1,5 +1,6 @@
 """Find and load a pretrained encoder."""
 
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -123,6 +124,13 @@ def encoder_fingerprint(folder: Path) -> str:
     Returns:
         16 hexadecimal digits of SHA-256.
     """
+    stats = [(folder / name).stat() for name in REQUIRED_FILES]
+    return _hash_files(folder, tuple((stat.st_size, stat.st_mtime_ns) for stat in stats))
+
+
+@functools.lru_cache(maxsize=8)
+def _hash_files(folder: Path, stamps: tuple[tuple[int, int], ...]) -> str:
+    # A process that takes trial after trial asks each time; only changed files are read again.
     digest = hashlib.sha256()
     for name in REQUIRED_FILES:
         with (folder / name).open("rb") as file:

@@ -1,6 +1,7 @@
 """TrialConfig -> DeepSpeed config and engine (the only importer of deepspeed)."""
 
 import contextlib
+import dataclasses
 import logging
 import os
 import warnings
@@ -25,7 +26,7 @@ class DeepSpeedConfig:
     zero_stage: Literal[0, 1, 2, 3] = 0
     """What ZeRO shards over workers: 0 nothing, 1 optimizer, 2 + gradients, 3 + weights."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto: bf16 on a GPU that multiplies it natively, else fp32."""
+    """auto: bf16 on a GPU that multiplies it natively, else fp32; settled when a study starts."""
     gradient_clipping: float = 1.0
     """Largest norm of a step's gradient; 0: no limit."""
 
@@ -36,29 +37,35 @@ class DeepSpeedConfig:
             )
 
 
-def resolve_precision(config: DeepSpeedConfig) -> Literal["fp32", "bf16"]:
-    """Return the precision that training runs in on this machine.
+def settle_precision(config: DeepSpeedConfig, *, use_gpu: bool) -> DeepSpeedConfig:
+    """Replace auto by what this machine's hardware is good at.
+
+    Settled once for a study, so that a trial's configuration says what it really ran in. On a CPU
+    auto is fp32 even where bf16 is native: see docs/measurements.md.
+
+    Args:
+        config: As the study file has it.
+        use_gpu: Whether trials run on this machine's GPU.
 
     Raises:
-        ValueError: if bf16 is asked for where the hardware only emulates it: that is several times
-            slower than fp32.
+        ValueError: if bf16 is asked for where the hardware only emulates it, several times slower
+            than fp32.
     """
     import torch
 
-    if torch.cuda.is_available():
+    if use_gpu:
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        native = bool(torch.cpu.get_capabilities().get("avx512_bf16")) or bool(
-            torch.cpu.get_capabilities().get("amx_bf16")
-        )
+        abilities = torch.cpu.get_capabilities()
+        native = bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))
     if config.precision == "bf16" and not native:
         raise ValueError(
             "deepspeed.precision is bf16, but this machine has no bf16 arithmetic and would "
             "emulate it several times slower than fp32; use auto or fp32"
         )
-    if config.precision == "auto":
-        return "bf16" if native and torch.cuda.is_available() else "fp32"
-    return config.precision
+    if config.precision != "auto":
+        return config
+    return dataclasses.replace(config, precision="bf16" if native and use_gpu else "fp32")
 
 
 class Engine:
@@ -176,6 +183,7 @@ def open_engine(
     import deepspeed
     import torch
 
+    assert config.precision != "auto", "settle_precision comes first"
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     # An optimizer named in DeepSpeed's config would compile FusedAdam; this one needs no compiler.
     optimizer = torch.optim.AdamW(
@@ -218,7 +226,7 @@ def _deepspeed_settings(
         "gradient_accumulation_steps": 1,
         "gradient_clipping": config.gradient_clipping,
         "zero_optimization": {"stage": config.zero_stage},
-        "bf16": {"enabled": resolve_precision(config) == "bf16"},
+        "bf16": {"enabled": config.precision == "bf16"},
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 2**31,
         "wall_clock_breakdown": False,

@@ -1,7 +1,9 @@
 """The training loop, as a generator of progress."""
 
 import functools
+import gc
 import math
+import socket
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -15,7 +17,7 @@ from trainables.batch_source import BatchSource, TrialSources, to_device
 from trainables.checkpoint import CheckpointInfo, restore_training, save_checkpoint
 from trainables.data.batching import like_length_batches
 from trainables.data.prepared import PreparedData, Rows
-from trainables.encoder import find_encoder, load_tokenizer
+from trainables.encoder import encoder_fingerprint, find_encoder, load_tokenizer
 from trainables.engine import Engine, open_engine
 from trainables.metrics import METRICS
 from trainables.model import ClickModel, build_model
@@ -58,8 +60,10 @@ def fine_tune(
         TrainingDivergedError: if the loss becomes NaN or infinite.
     """
     torch.set_num_threads(worker.num_threads)
-    data = PreparedData.open(Path(setup.data_folder))
-    encoder_folder = find_encoder(setup.encoder)
+    # The model and the engine of the trial before refer to each other; left to the collector's own
+    # time, several trials' weights and optimizer states would pile up.
+    gc.collect()
+    data, encoder_folder = _find_inputs(setup)
     tokenizer = load_tokenizer(encoder_folder, max_tokens=setup.encoder.max_tokens)
     bank = AugmentationBank(data, trial, tokenizer, encoder_folder)
     model = _build(trial, data, encoder_folder)
@@ -70,7 +74,13 @@ def fine_tune(
         sources = TrialSources(data, bank, engine, setup, encoder_folder)
         first = 1
         if resume_from is not None:
-            first = restore_training(resume_from, engine).epoch + 1
+            info = restore_training(resume_from, engine)
+            if info.config_hash != config_hash:
+                raise RuntimeError(
+                    f"{resume_from} holds another trial (hash {info.config_hash}, expected "
+                    f"{config_hash}); it can't be gone on from"
+                )
+            first = info.epoch + 1
         for epoch in range(first, trial.epochs + 1):
             started = time.perf_counter()
             _seed_epoch(trial.seed, epoch, worker.rank)
@@ -108,6 +118,22 @@ def fine_tune(
                 done=epoch == trial.epochs,
                 save=functools.partial(save_checkpoint, engine=engine, info=info, rank=worker.rank),
             )
+
+
+def _find_inputs(setup: TrialSetup) -> tuple[PreparedData, Path]:
+    """Open this machine's data and encoder, and make sure that they are the study's."""
+    data = PreparedData.open(Path(setup.data_folder))
+    encoder_folder = find_encoder(setup.encoder)
+    for what, found, expected in (
+        ("data", data.fingerprint, setup.data_fingerprint),
+        ("encoder", encoder_fingerprint(encoder_folder), setup.encoder_fingerprint),
+    ):
+        if found != expected:
+            raise RuntimeError(
+                f"the {what} on {socket.gethostname()} is not the study's (fingerprint {found}, "
+                f"expected {expected}); every machine of a study needs the same"
+            )
+    return data, encoder_folder
 
 
 def _build(trial: TrialConfig, data: PreparedData, encoder_folder: Path) -> ClickModel:
@@ -152,7 +178,7 @@ def train_epoch(
         on_step: Called with the finished steps of this epoch after each step.
 
     Returns:
-        Mean binomial loss per impression over this worker's rows, in nats.
+        Mean binomial loss per impression over all workers' rows, in nats; the same on each.
     """
     engine.train()
     rows = source.rows
@@ -179,7 +205,10 @@ def train_epoch(
         seen += float(impressions.sum())
         if on_step is not None:
             on_step(step)
-    return float(total) / max(seen, 1.0)
+    sums = torch.stack([total.double(), torch.tensor(seen, device=total.device).double()])
+    if worker.world_size > 1:
+        engine.add_over_workers(sums)
+    return float(sums[0] / sums[1])
 
 
 def binomial_loss(

@@ -64,7 +64,7 @@ class GangTrial(tune.Trainable):  # type: ignore[misc]
 
     def _start(self, config: dict[str, Any]) -> None:
         resources: TrialResources = config["setup"].resources
-        if self._group is not None and self._group.resources != resources:
+        if self._group is not None and not self._group.can_run(resources):
             self._group.end()
             self._group = None
         if self._group is None:
@@ -129,6 +129,7 @@ class WorkerGroup:
                 "mailbox": self._mailbox,
                 "fine_tune": fine_tune,
                 "num_threads": self.resources.cpus_per_worker,
+                "use_gpu": self.resources.gpus > 0,
             },
             scaling_config=ScalingConfig(
                 num_workers=self.resources.workers,
@@ -147,6 +148,10 @@ class WorkerGroup:
             trainer.fit()
         except Exception as error:  # noqa: BLE001 - next_result, in the other thread, raises it
             self._error = error
+
+    def can_run(self, resources: TrialResources) -> bool:
+        """Return whether the group lives and is of the size that a trial needs."""
+        return self._run.is_alive() and self.resources == resources
 
     def tell(self, command: Command) -> None:
         """Give all workers their next command."""

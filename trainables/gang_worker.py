@@ -19,8 +19,12 @@ def serve_trials(config: dict[str, Any]) -> None:
     """Do what the mailbox says until it says ``end``; Ray Train calls this in every worker.
 
     Args:
-        config: ``mailbox`` (the actor), ``fine_tune`` (``module:function``), ``num_threads``.
+        config: ``mailbox`` (the actor), ``fine_tune`` (``module:function``), ``num_threads``,
+            ``use_gpu``.
     """
+    if not config["use_gpu"]:
+        # Ray doesn't hide GPUs from a process that asked for none. Set before torch looks.
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     import torch
     from ray import train
 
@@ -79,6 +83,10 @@ class GangWorker:
                 return
 
     def _obey(self, command: Command) -> None:
+        if command.kind == "start":
+            # First, so that a failure to drop the trial before is this one's: the director passes
+            # over what belongs to an earlier trial, and would wait for this one for ever.
+            self._trial += 1
         if command.kind != "continue":
             self._drop()
         if command.kind == "start":
@@ -87,7 +95,6 @@ class GangWorker:
             self._train_epoch()
 
     def _start(self, config: dict[str, Any]) -> None:
-        self._trial += 1
         self._config = config
         resume_from = config["resume_from"]
         self._progress = self._fine_tune(

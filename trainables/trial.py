@@ -51,12 +51,15 @@ class OneWorkerTrial(tune.Trainable):  # type: ignore[misc]
         return True
 
     def _start(self, config: dict[str, Any]) -> None:
+        setup: TrialSetup = config["setup"]
+        if not setup.resources.gpus:
+            # Ray doesn't hide GPUs from a process that asked for none. Set before torch looks.
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
         # Imported here, so that a driver that only names this class doesn't load torch.
         from trainables.fine_tune import fine_tune
 
         self._number: int = config["number"]
         self._checkpoints = Path(config["checkpoints"])
-        setup: TrialSetup = config["setup"]
         resume_from = config["resume_from"]
         self._progress: Generator[Progress, None, None] = fine_tune(
             TrialConfig(**config["trial"]),

@@ -89,13 +89,17 @@ def _searched_study(folder: Path, overrides: tuple[str, ...]) -> "StudyConfig":
 
 
 def _compress_checkpoint(checkpoint: Path, overrides: tuple[str, ...], output: Path) -> None:
+    from search.study_config import load_study
     from search.tables import open_console, say
     from trainables.checkpoint import read_checkpoint_info
     from trainables.compression.pipeline import compress as compress_checkpoint
 
     with preflight():
-        config = _study_of(checkpoint, overrides)
+        folder = _study_folder(checkpoint)
+        config = load_study(folder / "study.yaml", overrides)
         info = read_checkpoint_info(checkpoint)
+    # Beside the checkpoint also where both were moved since the training.
+    data = folder / "data" / info.setup.data_fingerprint
     report = compress_checkpoint(
         checkpoint,
         config.compression,
@@ -104,6 +108,7 @@ def _compress_checkpoint(checkpoint: Path, overrides: tuple[str, ...], output: P
         metric=config.search.metric,
         lineage={"study": config.name, "epoch": info.epoch},
         num_threads=len(os.sched_getaffinity(0)),
+        data_folder=data if data.is_dir() else None,
     )
     console = open_console()
     metric = report.metric
@@ -120,13 +125,11 @@ def _compress_checkpoint(checkpoint: Path, overrides: tuple[str, ...], output: P
     say(console, f"bundle: {output}")
 
 
-def _study_of(checkpoint: Path, overrides: tuple[str, ...]) -> "StudyConfig":
-    """Find the study that a checkpoint belongs to: its folder is a few levels up."""
-    from search.study_config import load_study
-
+def _study_folder(checkpoint: Path) -> Path:
+    """Find the folder of the study that a checkpoint belongs to, a few levels up."""
     for folder in list(checkpoint.resolve().parents)[:3]:
         if (folder / "study.yaml").is_file():
-            return load_study(folder / "study.yaml", overrides)
+            return folder
     raise ValueError(
         f"{checkpoint} has no study.yaml beside or above it, which names the text columns; leave a "
         "checkpoint in its study's folder, or in the one that clicktune trial --out made"

@@ -46,6 +46,7 @@ def closed_address() -> str:
         ("ray://head:10001", "ray://head:10001 can't be joined"),
         ("head", "address must be HOST:PORT or auto, got 'head'"),
         ("head:port", "address must be HOST:PORT or auto, got 'head:port'"),
+        ("head:70000", "address must be HOST:PORT or auto, got 'head:70000'"),
         ("", "address must be HOST:PORT or auto, got ''"),
     ],
 )

@@ -1,5 +1,6 @@
 """What one trial needs, how many trials fit, and what is said when none does."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from cluster.resources import Capacity, TrialResources, available_cpus, fit_tria
         ({"workers": 0}, r"resources\.workers must be at least 1, got 0"),
         ({"cpus_per_worker": 0}, r"resources\.cpus_per_worker must be at least 1, got 0"),
         ({"gpus_per_worker": -1}, r"resources\.gpus_per_worker must be auto, or 0 or more, got -1"),
+        ({"gpus_per_worker": math.nan}, r"must be auto, or 0 or more, got nan"),
+        ({"gpus_per_worker": 1.5}, r"must be whole above 1.*got 1\.5"),
         ({"workers": 2, "gpus_per_worker": 0.5}, r"must be whole for 2 workers, got 0\.5"),
         ({"concurrent_trials": 0}, r"must be auto or at least 1, got 0"),
     ],
@@ -52,6 +55,29 @@ def test_fractions_of_a_gpu_add_up_in_spite_of_rounding(share: float) -> None:
     resources = TrialResources(gpus_per_worker=share)
 
     assert fit_trials(resources, Capacity(cpus=64, gpus=3)) == round(3 / share - 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "workers", "cpus", "fits"),
+    [
+        (((3, 0), (3, 0), (3, 0)), 1, 2, 3),
+        (((3, 0), (3, 0), (3, 0)), 2, 2, 1),
+        (((2, 0), (2, 0)), 4, 1, 1),
+    ],
+)
+def test_a_worker_is_not_spread_over_machines(
+    nodes: tuple[tuple[float, float], ...], workers: int, cpus: int, fits: int
+) -> None:
+    capacity = Capacity(cpus=sum(cpus for cpus, _ in nodes), gpus=0, nodes=nodes)
+
+    assert fit_trials(TrialResources(workers=workers, cpus_per_worker=cpus), capacity) == fits
+
+
+def test_a_worker_larger_than_every_machine_is_refused() -> None:
+    capacity = Capacity(cpus=2, gpus=0, nodes=((1, 0), (1, 0)))
+
+    with pytest.raises(ValueError, match="there are 2 CPUs and 0 GPUs on 2 machines"):
+        fit_trials(TrialResources(cpus_per_worker=2), capacity)
 
 
 @pytest.mark.parametrize(

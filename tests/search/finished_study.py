@@ -4,9 +4,9 @@ import math
 import random
 from pathlib import Path
 
+from search.compression_records import SCORES_FACT
 from search.final_scores import FinalScores, Score
 from search.ledger import Ledger
-from search.promotion import SCORES_FACT
 from search.study_config import StudyConfig, dump_study, parse_study
 from search.trial_record import ReportRecord, TrialState
 from spaces.trial_config import TrialConfig

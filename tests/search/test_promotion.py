@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from search.compression_records import SCORES_FACT
 from search.evidence import read_evidence
 from search.ledger import Ledger
-from search.promotion import SCORES_FACT, Promotion, PromotionError, find_winners, promote
+from search.promotion import Promotion, PromotionError, find_winners, promote
 from search.report import render_report
 from search.study_config import StudyConfig
 from tests.search.finished_study import finished_config, write_trials
@@ -148,6 +149,37 @@ def test_kill_before_the_scores_reached_the_bundle_is_mended_without_scoring(
     assert read_manifest(promoted / "best").test_metrics is not None
 
 
+def test_kill_between_the_two_files_that_get_the_scores_is_mended_without_compressing(
+    promoted: Path, config: StudyConfig, promotion: Promotion
+) -> None:
+    bundle = (promoted / "best").resolve()
+    manifest = dataclasses.replace(read_manifest(bundle), test_metrics=None)
+    (bundle / "manifest.json").write_text(manifest.to_json())
+    (bundle / "README.md").write_text("the card with scores, which the manifest doesn't know")
+
+    again, told = promote_again(promoted, config)
+
+    assert [line.split()[0] for line in told] == ["verified"]
+    assert again.scores == promotion.scores
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "features.json", "manifest.json"])
+def test_damaged_bundle_is_made_anew_and_not_scored_again(
+    promoted: Path, config: StudyConfig, promotion: Promotion, name: str
+) -> None:
+    bundle = (promoted / "best").resolve()
+    sound = (bundle / name).read_bytes()
+    (bundle / name).write_bytes(sound[:-9])
+
+    again, told = promote_again(promoted, config)
+
+    assert told[0] == f"compressing trial {best_of(promotion)}"
+    assert "scoring the test split" not in told
+    assert again.best == promotion.best
+    assert verify_bundle(promoted / "best").num_parity_rows > 0
+    assert len(scored(promoted)) == 1
+
+
 def test_kill_inside_a_compression_leaves_nothing_behind(
     promoted: Path, config: StudyConfig, promotion: Promotion
 ) -> None:
@@ -260,7 +292,9 @@ def test_trial_whose_checkpoint_is_gone_is_no_winner(promoted: Path, config: Stu
     assert list(find_winners(trials, config)) == [1]
 
 
-def test_promoted_study_can_be_moved(promoted: Path, promotion: Promotion) -> None:
+def test_promoted_study_can_be_moved(
+    promoted: Path, promotion: Promotion, searched: Path, config: StudyConfig
+) -> None:
     moved = promoted.rename(promoted.with_name("moved"))
 
     read = read_evidence(moved)
@@ -269,6 +303,18 @@ def test_promoted_study_can_be_moved(promoted: Path, promotion: Promotion) -> No
     assert read.scores == promotion.scores
     assert [part.name for part in read.data_parts] == ["train", "validation", "test"]
     assert sum(part.num_rows for part in read.data_parts) == 320
+
+    shutil.rmtree(moved / "bundles")
+    with Ledger.open(moved) as ledger:
+        ledger.set_fact(SCORES_FACT, [])
+    # Where the checkpoints say that their data is, there is nothing any more.
+    home = searched.rename(searched.with_name("gone"))
+    try:
+        again, _ = promote_again(moved, config)
+    finally:
+        home.rename(searched)
+    assert again.best == promotion.best
+    assert again.scores is not None
 
 
 @pytest.mark.ray

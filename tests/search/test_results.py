@@ -17,13 +17,15 @@ winners: 2
 """
 
 
-def add(ledger: Ledger, number: int, values: list[float], state: TrialState) -> None:
+def add(root: Path, ledger: Ledger, number: int, values: list[float], state: TrialState) -> None:
     ledger.add_trial(number, {}, TrialConfig(), "h")
     for epoch, value in enumerate(values, start=1):
         report = ReportRecord(
             number=number, epoch=epoch, metrics={"roc_auc": value}, seconds=1, decision="continue"
         )
-        record = CheckpointRecord(path=f"/c/{number}/{epoch}", epoch=epoch, num_bytes=1)
+        checkpoint = root / str(number) / str(epoch)
+        checkpoint.mkdir(parents=True)
+        record = CheckpointRecord(path=str(checkpoint), epoch=epoch, num_bytes=1)
         ledger.add_report(report, record)
     if state != "running":
         ledger.end_trial(number, state)
@@ -34,12 +36,12 @@ def folder(tmp_path: Path) -> Path:
     config = parse_study(STUDY)
     facts = {"config": dump_study(config), "status": "running", "higher_is_better": True}
     with Ledger.create(tmp_path, facts) as ledger:
-        add(ledger, 0, [0.5, 0.8, 0.6], "completed")
-        add(ledger, 1, [0.7], "stopped")
-        add(ledger, 2, [0.99], "failed")
-        add(ledger, 3, [0.8], "stopped")
-        add(ledger, 4, [0.9], "running")
-        add(ledger, 5, [], "running")
+        add(tmp_path, ledger, 0, [0.5, 0.8, 0.6], "completed")
+        add(tmp_path, ledger, 1, [0.7], "stopped")
+        add(tmp_path, ledger, 2, [0.99], "failed")
+        add(tmp_path, ledger, 3, [0.8], "stopped")
+        add(tmp_path, ledger, 4, [0.9], "running")
+        add(tmp_path, ledger, 5, [], "running")
     return tmp_path
 
 
@@ -62,7 +64,7 @@ def test_standing_names_the_epoch_and_checkpoint_of_its_value(folder: Path) -> N
 
     assert (standing.value, standing.epoch) == (0.8, 2)
     assert standing.checkpoint is not None
-    assert standing.checkpoint.path == Path("/c/0/2")
+    assert standing.checkpoint.path == folder / "0" / "2"
 
 
 def test_result_reads_a_running_study(folder: Path) -> None:
@@ -75,11 +77,14 @@ def test_result_reads_a_running_study(folder: Path) -> None:
 
 def test_winners_have_ended_and_still_have_their_checkpoint(folder: Path) -> None:
     with Ledger.open(folder) as ledger:
-        ledger.remove_checkpoint(Path("/c/3/1"))
+        ledger.remove_checkpoint(folder / "3" / "1")
 
     winners = read_result(folder).winners
+    (folder / "0" / "2").rmdir()
+    left = read_result(folder).winners
 
     assert [standing.trial.number for standing in winners] == [0, 1]
+    assert [standing.trial.number for standing in left] == [1]
 
 
 def test_study_without_reports_has_no_best(tmp_path: Path) -> None:

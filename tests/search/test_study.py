@@ -116,9 +116,7 @@ def test_trials_that_die_raise_or_diverge_cost_only_themselves(data: Path, ray_l
 
 
 @pytest.mark.ray
-def test_ctrl_c_ends_cleanly_and_resumes(
-    data: Path, ray_local: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c_ends_cleanly_and_resumes(data: Path, ray_local: None) -> None:
     def interrupt(event: StudyEvent) -> None:
         if event.kind == "reported" and event.trial is not None and event.trial.number == 1:
             os.kill(os.getpid(), signal.SIGINT)
@@ -127,9 +125,9 @@ def test_ctrl_c_ends_cleanly_and_resumes(
     tiny = study(data)
 
     first = tiny.run(on_event=interrupt)
-    signal.signal(signal.SIGINT, before)
     second = tiny.run(resume=True)
 
+    assert signal.getsignal(signal.SIGINT) is before
     assert first.status == "interrupted"
     assert first.trials[-1].number < 5
     assert second.status == "completed"

@@ -110,6 +110,13 @@ def test_override_that_fits_nothing_is_named(override: str, message: str) -> Non
         ("search.grace_epochs=9", r"grace_epochs is 9, but a trial has only 3 epochs"),
         ("search.reduction_factor=1", r"reduction_factor must be at least 2"),
         ("search.seed=-1", r"search\.seed must be at least 0"),
+        ("search.seed=9223372036854775808", r"search\.seed must be below 2\*\*63"),
+        (
+            "search.trials=1e2",
+            r"search\.trials must be a whole number, got '1e2'; write 100 without",
+        ),
+        ("data.split.seed=-1", r"data\.split\.seed must be at least 0"),
+        ("compression.seed=-1", r"compression\.seed must be at least 0"),
         ("search.max_failures=-1", r"max_failures must be at least 0"),
         ("search.checkpoint_budget_gb=0", r"checkpoint_budget_gb must be above 0"),
         ("search.checkpoint_budget_gb=.nan", r"must be a finite number"),
@@ -138,6 +145,11 @@ def test_override_that_fits_nothing_is_named(override: str, message: str) -> Non
 def test_value_that_does_not_fit_is_named_with_its_path(override: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parse_study(STUDY, [override])
+
+
+def test_key_that_is_a_date_is_refused() -> None:
+    with pytest.raises(ValueError, match="a key that is no text, such as a date"):
+        parse_study(STUDY + "2026-01-01: 3\n")
 
 
 def test_batch_that_the_workers_cannot_share_is_refused() -> None:

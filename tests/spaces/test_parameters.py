@@ -119,6 +119,7 @@ def test_bare_value_is_a_constant() -> None:
         ({"uniform": [1, 2, 3]}, "takes two bounds"),
         ({"log_uniform": [0, 1]}, r"low > 0, got 0; use uniform to include 0"),
         ({"int": [1, 2.5]}, "whole number as high, got 2.5"),
+        ({"int": [1, 10**30]}, r"bounds of at most 1e\+18"),
         ({"int": [1, 5], "step": 0}, "step >= 1"),
         ({"int": [1, 5], "stpe": 2}, "unknown key 'stpe' beside int; allowed: step, when"),
         ({"choice": []}, "at least one value"),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from spaces.trial_config import TrialConfig
-from trainables.engine import DeepSpeedConfig, Engine, open_engine, resolve_precision
+from trainables.engine import DeepSpeedConfig, Engine, open_engine, settle_precision
 from trainables.lora import add_adapters
 from trainables.model import ClickModel, build_model
 from trainables.trial_setup import Worker
@@ -87,7 +87,9 @@ def test_an_incomplete_state_is_an_error(tiny_encoder: Path, tmp_path: Path) -> 
     trial = TrialConfig()
     model = _model(tiny_encoder, trial)
     with (
-        open_engine(model, trial, DeepSpeedConfig(), Worker(), total_steps=4) as engine,
+        open_engine(
+            model, trial, DeepSpeedConfig(precision="fp32"), Worker(), total_steps=4
+        ) as engine,
         pytest.raises(RuntimeError, match="the checkpoint is incomplete"),
     ):
         engine.load(tmp_path)
@@ -99,16 +101,24 @@ def test_two_workers_need_a_process_group(tiny_encoder: Path) -> None:
 
     with (
         pytest.raises(RuntimeError, match="2 workers needs a process group of that many"),
-        open_engine(model, trial, DeepSpeedConfig(), Worker(world_size=2), total_steps=4),
+        open_engine(
+            model, trial, DeepSpeedConfig(precision="fp32"), Worker(world_size=2), total_steps=4
+        ),
     ):
         pass
 
 
 def test_precision_follows_the_hardware() -> None:
-    expected = "bf16" if torch.cuda.is_available() else "fp32"
+    assert settle_precision(DeepSpeedConfig(), use_gpu=False).precision == "fp32"
+    fixed = DeepSpeedConfig(precision="fp32")
+    assert settle_precision(fixed, use_gpu=False) == fixed
 
-    assert resolve_precision(DeepSpeedConfig(precision="fp32")) == "fp32"
-    assert resolve_precision(DeepSpeedConfig(precision="auto")) == expected
+
+def test_bf16_is_refused_where_it_would_be_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
+
+    with pytest.raises(ValueError, match="this machine has no bf16 arithmetic"):
+        settle_precision(DeepSpeedConfig(precision="bf16"), use_gpu=False)
 
 
 def test_negative_clipping_is_refused() -> None:

@@ -1,7 +1,9 @@
 """The training loop: it learns, resumes exactly, and says when it diverges."""
 
+import dataclasses
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,6 +110,23 @@ def test_divergence_is_named(tiny_setup: TrialSetup, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(module, "build_model", build_broken)
     with pytest.raises(TrainingDivergedError, match=r"became nan in epoch 1; learning_rate 0\.003"):
         next(fine_tune(TRIAL, tiny_setup, Worker()))
+
+
+@pytest.mark.parametrize("what", ["data", "encoder"])
+def test_another_machines_input_is_noticed(tiny_setup: TrialSetup, what: str) -> None:
+    changes: dict[str, Any] = {f"{what}_fingerprint": "0123456789abcdef"}
+    setup = dataclasses.replace(tiny_setup, **changes)
+
+    with pytest.raises(RuntimeError, match=f"the {what} on .* is not the study's"):
+        next(fine_tune(TRIAL, setup, Worker()))
+
+
+def test_another_trials_checkpoint_is_refused(tiny_setup: TrialSetup, tmp_path: Path) -> None:
+    record = next(fine_tune(TRIAL, tiny_setup, Worker())).save(tmp_path / "checkpoint")
+    other = dataclasses.replace(TRIAL, seed=1)
+
+    with pytest.raises(RuntimeError, match="holds another trial"):
+        next(fine_tune(other, tiny_setup, Worker(), resume_from=Path(record.path)))
 
 
 def test_closing_a_trial_frees_the_process_for_the_next(tiny_setup: TrialSetup) -> None:

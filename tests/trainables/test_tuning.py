@@ -47,7 +47,9 @@ def pair_setup(tiny_setup: TrialSetup, tmp_path: Path) -> TrialSetup:
     columns = Columns(text=("query", "title"), label="clicked")
     table = load_clicks(DataConfig(path=str(path), columns=columns), TaskConfig())
     data = prepare(table, tiny_setup.encoder, tmp_path)
-    return dataclasses.replace(tiny_setup, data_folder=str(data.folder))
+    return dataclasses.replace(
+        tiny_setup, data_folder=str(data.folder), data_fingerprint=data.fingerprint
+    )
 
 
 def uncached(setup: TrialSetup) -> TrialSetup:

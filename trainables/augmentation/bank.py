@@ -18,6 +18,10 @@ VARIED_SHARE = 0.5
 what it will predict on, and only half of the rows are tokenized again."""
 
 
+STREAM = 1
+"""Tells the bank's random numbers from the others of a trial and an epoch."""
+
+
 class AugmentationBank:
     """Gives a trial the tokens of its training rows, varied anew in each epoch."""
 
@@ -72,7 +76,8 @@ class AugmentationBank:
 
     def _choose(self, epoch: int) -> tuple[np.ndarray, np.random.Generator]:
         """Draw the rows to vary, and return what draws their variants."""
-        rng = np.random.default_rng([self._trial.seed, epoch])
+        # A stream of its own: the order of the rows is drawn from (seed, epoch).
+        rng = np.random.default_rng([self._trial.seed, epoch, STREAM])
         if self._trial.augmentation == "none" or self._trial.augmentation_rate == 0:
             return np.zeros(len(self._original), dtype=bool), rng
         return rng.random(len(self._original)) < VARIED_SHARE, rng

@@ -116,9 +116,12 @@ def seal_bundle(folder: Path, draft: BundleManifest, output: Path) -> BundleMani
     for name in (*BUNDLE_FILES, MANIFEST_FILE):
         with (folder / name).open("rb") as file:
             os.fsync(file.fileno())
+    older = folder.with_name(f"{folder.name}.older")
     if output.exists():
-        shutil.rmtree(output)
+        # Moved away whole: half-removed it would be neither a bundle nor a place for one.
+        output.rename(older)
     folder.rename(output)
+    shutil.rmtree(older, ignore_errors=True)
     return manifest
 
 

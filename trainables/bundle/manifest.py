@@ -3,9 +3,9 @@
 import dataclasses
 import hashlib
 import json
-import math
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -277,8 +277,11 @@ def _text_columns(raw: object) -> tuple[str, ...]:
 
 
 def _number(value: object, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    # A comparison, because math.isfinite overflows on a huge int.
+    finite = isinstance(value, int | float) and abs(value) <= sys.float_info.max
+    if isinstance(value, bool) or not finite:
         raise ValueError(f"{where} must be a finite number, got {value!r:.80}")
+    assert isinstance(value, int | float)
     return float(value)
 
 

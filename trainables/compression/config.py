@@ -34,21 +34,19 @@ class CompressionConfig:
             )
         for name in ("max_latency_ms", "max_size_mb"):
             limit = getattr(self, name)
-            if limit is not None and limit <= 0:
+            # Written so that a NaN, which no size exceeds, is no limit to set.
+            if limit is not None and not limit > 0:
                 raise ValueError(f"compression.{name} must be above 0 or null, got {limit}")
         if not self.keep_fractions or not all(0 < keep <= 1 for keep in self.keep_fractions):
             raise ValueError(
                 "compression.keep_fractions must list shares in (0, 1], "
                 f"got {list(self.keep_fractions)}; 1.0 prunes nothing"
             )
-        if self.recovery_epochs < 0:
-            raise ValueError(
-                f"compression.recovery_epochs must be 0 or more, got {self.recovery_epochs}"
-            )
-        for name in ("recovery_rows", "importance_rows"):
-            if getattr(self, name) < 1:
+        smallest = {"recovery_epochs": 0, "recovery_rows": 1, "importance_rows": 1, "seed": 0}
+        for name, least in smallest.items():
+            if getattr(self, name) < least:
                 raise ValueError(
-                    f"compression.{name} must be at least 1, got {getattr(self, name)}"
+                    f"compression.{name} must be at least {least}, got {getattr(self, name)}"
                 )
         if not 0 < self.recovery_learning_rate <= 1:
             raise ValueError(

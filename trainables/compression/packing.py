@@ -54,7 +54,8 @@ def write_bundle(
     rows = [dict(zip(features.text, every_text[i], strict=True)) for i in chosen]
     served = tokenize([[row[name] for row in rows] for name in features.text], scorer.tokenizer)
     trained = winner.validation.tokens.take(chosen)
-    assert np.array_equal(served.ids, trained.ids), "the bundle reads text unlike training did"
+    if not np.array_equal(served.ids, trained.ids):
+        raise RuntimeError("the bundle would read text unlike training did; nothing was exported")
     parity = record_parity(
         scorer, rows, winner.probabilities[chosen], precision=candidate.precision
     )

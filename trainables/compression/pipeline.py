@@ -46,7 +46,7 @@ class _Exported:
     steps: tuple[tuple[str, dict[str, float]], ...]
 
 
-def compress(
+def compress(  # noqa: PLR0913 - the fields of a CompressionJob, by name
     checkpoint: Path,
     config: CompressionConfig,
     output: Path,
@@ -55,6 +55,7 @@ def compress(
     metric: str,
     lineage: Mapping[str, Any],
     num_threads: int = 1,
+    data_folder: Path | None = None,
 ) -> CompressionReport:
     """Shrink a winner as far as its metric allows, and write the bundle.
 
@@ -70,6 +71,8 @@ def compress(
         metric: The metric that ``max_metric_drop`` limits.
         lineage: JSON values that say where the checkpoint comes from; kept in the manifest.
         num_threads: CPU threads to use. Latency is measured on one.
+        data_folder: Where the checkpoint's prepared data lies now; None: where it lay when it was
+            trained.
 
     Returns:
         What was tried and chosen. Its ``bundle`` is None if nothing is within the limits.
@@ -86,7 +89,9 @@ def compress(
         _threads(num_threads),
         tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as work,
     ):
-        winner = load_winner(checkpoint, text_columns=text_columns, metric=metric)
+        winner = load_winner(
+            checkpoint, text_columns=text_columns, metric=metric, data_folder=data_folder
+        )
         exported = list(_export_all(winner, config, Path(work)))
         candidates = _measure(winner, exported)
         chosen, reason = choose(candidates, config, metric)

@@ -47,13 +47,20 @@ class Winner:
         return value if METRICS[self.metric].higher_is_better else -value
 
 
-def load_winner(checkpoint: Path, *, text_columns: Sequence[str], metric: str) -> Winner:
+def load_winner(
+    checkpoint: Path,
+    *,
+    text_columns: Sequence[str],
+    metric: str,
+    data_folder: Path | None = None,
+) -> Winner:
     """Load a checkpoint with its data, and measure it before anything is done to it.
 
     Args:
         checkpoint: Of a trial.
         text_columns: Names of the table's text columns, in the study's order.
         metric: The metric that compression may not cost too much of.
+        data_folder: Where its prepared data lies now; None: where it lay when it was trained.
 
     Raises:
         ValueError: if the checkpoint can't be read or doesn't fit its data or the columns, or the
@@ -62,7 +69,7 @@ def load_winner(checkpoint: Path, *, text_columns: Sequence[str], metric: str) -
     if metric not in METRICS:
         raise ValueError(f"there is no metric {metric!r}; there are {', '.join(METRICS)}")
     info = read_checkpoint_info(checkpoint)
-    data = PreparedData.open(Path(info.setup.data_folder))
+    data = PreparedData.open(data_folder or Path(info.setup.data_folder))
     if data.fingerprint != info.setup.data_fingerprint:
         raise ValueError(
             f"{checkpoint} was trained on data {info.setup.data_fingerprint}, but "

@@ -81,6 +81,8 @@ class SplitConfig:
                 f"data.split.fractions must sum to 1, got {list(self.fractions)}, "
                 f"which sum to {sum(self.fractions):g}"
             )
+        if self.seed < 0:
+            raise ValueError(f"data.split.seed must be at least 0, got {self.seed}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -42,7 +42,7 @@ class SourceTable:
             file = self.files[part]
             inside = row - self.first_rows[part]
             place = f"row {row}" if len(self.files) == 1 else f"row {inside} of {file}"
-            if file.endswith(CSV_SUFFIXES):
+            if file.lower().endswith(CSV_SUFFIXES):
                 if file not in lines:
                     lines[file] = _record_lines(self.path, file)
                 if inside < len(lines[file]):

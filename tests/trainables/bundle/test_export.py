@@ -70,6 +70,7 @@ def test_an_older_bundle_is_replaced(
     write_bundle(bundle, graphs["int8"], tiny_encoder, precision="int8", uncompressed=uncompressed)
 
     assert verify_bundle(bundle).manifest.compression["precision"] == "int8"
+    assert [path.name for path in bundle.parent.iterdir()] == [bundle.name]
 
 
 def test_nothing_but_a_bundle_is_replaced(bundle: Path, tmp_path: Path) -> None:

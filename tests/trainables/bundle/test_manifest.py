@@ -89,6 +89,7 @@ def test_a_newer_schema_asks_for_an_upgrade(bundle: Path, edit_manifest: Edit) -
         (lambda raw: raw["files"]["model.onnx"].update(num_bytes=-1), "num_bytes must be a size"),
         (lambda raw: raw["parity"].update(probabilities=[0.5]), "parity lists differ in length"),
         (lambda raw: raw["parity"].update(tolerance="much"), "tolerance must be a finite number"),
+        (lambda raw: raw["parity"].update(tolerance=10**400), "tolerance must be a finite number"),
         (lambda raw: raw["parity"]["rows"].append(3), r"parity\.rows\[5\] must map names to text"),
         (lambda raw: raw["steps"].append({}), r"steps\[1\] lacks metrics, name"),
         (lambda raw: raw["latency"].update(machine=None), "latency.machine must be a str"),

@@ -145,6 +145,10 @@ def test_mistakes_are_found_before_any_work(checkpoint: Path, tmp_path: Path) ->
     description = json.loads((stale / "trial.json").read_text())
     description["setup"]["data_fingerprint"] = "f" * 16
     (stale / "trial.json").write_text(json.dumps(description))
+    moved = Path(shutil.copytree(checkpoint, tmp_path / "moved"))
+    description = json.loads((checkpoint / "trial.json").read_text())
+    description["setup"]["encoder_fingerprint"] = "f" * 16
+    (moved / "trial.json").write_text(json.dumps(description))
 
     for folder, output, columns, metric, problem in (
         (tmp_path, "out", ("title",), "roc_auc", "holds no checkpoint"),
@@ -152,6 +156,7 @@ def test_mistakes_are_found_before_any_work(checkpoint: Path, tmp_path: Path) ->
         (checkpoint, "out", ("a", "b"), "roc_auc", r"reads 1 segments, which 2 text columns"),
         (checkpoint, "out", ("title",), "accuracy", "there is no metric 'accuracy'"),
         (stale, "out", ("title",), "roc_auc", "was trained on data ffffffffffffffff"),
+        (moved, "out", ("title",), "roc_auc", r"the encoder .* has changed since"),
     ):
         with pytest.raises(ValueError, match=problem):
             compress(
@@ -162,7 +167,7 @@ def test_mistakes_are_found_before_any_work(checkpoint: Path, tmp_path: Path) ->
                 metric=metric,
                 lineage={},
             )
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["stale", "taken"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["moved", "stale", "taken"]
 
 
 @pytest.mark.slow

@@ -30,6 +30,11 @@ def test_fractions_that_are_no_division_are_refused(fractions: Any) -> None:  # 
         SplitConfig(fractions=fractions)
 
 
+def test_a_seed_below_0_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"data\.split\.seed must be at least 0, got -1"):
+        SplitConfig(seed=-1)
+
+
 @pytest.mark.parametrize(("by", "column"), [("group", "group"), ("time", "timestamp")])
 def test_a_split_needs_its_column(by: Any, column: str) -> None:  # noqa: ANN401
     with pytest.raises(ValueError, match=f"names no {column} column"):
