@@ -10,6 +10,7 @@ SHORT_NAMES = {
     "augmentation": "aug",
     "augmentation_rate": "aug rate",
     "lora_rank": "rank",
+    "tuned_layers": "layers",
     "weight_decay": "decay",
     "warmup_fraction": "warm-up",
 }

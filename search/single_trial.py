@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from search.study_config import StudyConfig
 from spaces.trial_config import TrialConfig
-from trainables.encoder import encoder_fingerprint, find_encoder
+from trainables.encoder import encoder_fingerprint, find_encoder, num_layers
 from trainables.engine import settle_precision
 from trainables.trial_setup import TrialSetup
 
@@ -25,7 +25,7 @@ def single_trial(config: StudyConfig, chosen: Mapping[str, Any]) -> TrialConfig:
         chosen: Hyperparameters by name, which win over all else.
 
     Raises:
-        ValueError: if a value is out of its range.
+        ValueError: if a value is out of its range, or the encoder has fewer layers than are tuned.
     """
     constants = {
         name: parameter.choices[0]
@@ -33,7 +33,15 @@ def single_trial(config: StudyConfig, chosen: Mapping[str, Any]) -> TrialConfig:
         if parameter.choices is not None and len(parameter.choices) == 1 and not parameter.when
     }
     values = {"epochs": config.search.epochs, "seed": config.search.seed, **constants, **chosen}
-    return TrialConfig(**values)
+    trial = TrialConfig(**values)
+    if trial.tuned_layers is not None:
+        layers = num_layers(find_encoder(config.encoder))
+        if trial.tuned_layers > layers:
+            raise ValueError(
+                f"tuned_layers is {trial.tuned_layers}, but encoder {config.encoder.name!r} has "
+                f"{layers} layers; use at most {layers}, or leave it out to train everything"
+            )
+    return trial
 
 
 def single_trial_setup(config: StudyConfig, data: "PreparedData") -> TrialSetup:

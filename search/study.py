@@ -14,7 +14,7 @@ from search.ledger import Ledger
 from search.results import StudyResult, StudyStatus, read_result
 from search.study_changes import check_data, check_folder
 from search.study_config import StudyConfig, dump_study, load_study
-from search.study_plan import DataFacts, StudyPlan, count_trials, make_plan
+from search.study_plan import DataFacts, StudyPlan, check_tuned_layers, count_trials, make_plan
 from trainables.encoder import encoder_fingerprint, find_encoder
 from trainables.engine import DeepSpeedConfig, settle_precision
 from trainables.trial_setup import TrialSetup
@@ -75,7 +75,7 @@ class Study:
         Raises:
             ValueError: if a trial doesn't fit, or the encoder is missing.
         """
-        find_encoder(self.config.encoder)
+        check_tuned_layers(self.config, find_encoder(self.config.encoder))
         capacity = local_capacity() if address is None else _cluster_capacity(address)
         return make_plan(self.config, self.folder, capacity, self._data_facts())
 
@@ -108,6 +108,7 @@ class Study:
         if Ledger.exists(self.folder):
             check_folder(self.folder, self.config, resume=resume)
         encoder_folder = find_encoder(self.config.encoder)
+        check_tuned_layers(self.config, encoder_folder)
         if address is None:
             make_plan(self.config, self.folder, local_capacity(), None)
         else:

@@ -13,6 +13,7 @@ FREE_TO_CHANGE = (
     "search.checkpoint_budget_gb",
     "resources.concurrent_trials",
     "resources.cpus_per_worker",
+    "encoder.cache_gb",
     "data.path",
     "data.truth",
     "compression",

@@ -11,6 +11,7 @@ from search.algorithms import LARGEST_ENUMERATION, effective_key
 from search.schedulers import SuccessiveHalving
 from search.study_config import StudyConfig
 from spaces.space import Space
+from trainables.encoder import num_layers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,6 +93,23 @@ def make_plan(
         data=data,
         notes=_notes(config, num_points, rungs),
     )
+
+
+def check_tuned_layers(config: StudyConfig, encoder_folder: Path) -> None:
+    """Refuse a space whose trials tune more layers than the encoder has.
+
+    Raises:
+        ValueError: with both numbers.
+    """
+    parameter = config.space.parameters.get("tuned_layers")
+    if parameter is None:
+        return
+    most = max(value for value in parameter.extremes() if isinstance(value, int))
+    if most > (layers := num_layers(encoder_folder)):
+        raise ValueError(
+            f"space.tuned_layers may be {most}, but encoder {config.encoder.name!r} has {layers} "
+            f"layers; use at most {layers}, or leave tuned_layers out to train everything"
+        )
 
 
 def count_points(space: Space) -> int | None:

@@ -28,6 +28,9 @@ class TrialConfig:
     """Which weights train; the task's head always does."""
     lora_rank: int = 8
     """Rank of the adapters; unused unless the method is lora."""
+    tuned_layers: int | None = None
+    """How many top layers of the encoder train, by adapters or in full; its embeddings and the
+    layers below are frozen and run without dropout. None: all layers, and no such freezing."""
     dropout: float = 0.1
     """Probability of dropping a hidden unit or attention weight while training."""
     weight_decay: float = 0.01
@@ -45,8 +48,7 @@ class TrialConfig:
         _check_number("warmup_fraction", self.warmup_fraction)
         for name in ("batch_size", "lora_rank", "epochs", "seed"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise ValueError(f"{name} must be a whole number, got {value!r}")
+            _check_whole(name, value)
         _check_range("learning_rate", self.learning_rate, 0 < self.learning_rate <= 1, "in (0, 1]")
         for name in ("augmentation_rate", "dropout", "warmup_fraction"):
             value = getattr(self, name)
@@ -60,6 +62,13 @@ class TrialConfig:
                 f"lora_rank must be at least 1, got {self.lora_rank}; "
                 "use method: full to train without adapters"
             )
+        if self.tuned_layers is not None:
+            _check_whole("tuned_layers", self.tuned_layers)
+            if self.tuned_layers < 1:
+                raise ValueError(
+                    f"tuned_layers must be at least 1, got {self.tuned_layers}; "
+                    "leave it out to train all layers"
+                )
         _check_option("augmentation", self.augmentation, get_args(Augmentation))
         _check_option("method", self.method, get_args(Method))
 
@@ -73,6 +82,8 @@ class TrialConfig:
             del settings["lora_rank"]
         if self.augmentation == "none":
             del settings["augmentation_rate"]
+        if self.tuned_layers is None:
+            del settings["tuned_layers"]
         return settings
 
 
@@ -88,6 +99,11 @@ def _check_number(name: str, value: object) -> None:
     if isinstance(value, bool) or not finite:
         hint = "; YAML reads 1e-5 as text, write 1.0e-5" if isinstance(value, str) else ""
         raise ValueError(f"{name} must be a finite number, got {value!r}{hint}")
+
+
+def _check_whole(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{name} must be a whole number, got {value!r}")
 
 
 def _check_range(name: str, value: object, inside: bool, allowed: str) -> None:

@@ -115,15 +115,16 @@ def read_checkpoint_info(folder: Path) -> CheckpointInfo:
 
 
 def load_model(folder: Path) -> "ClickModel":
-    """Rebuild a checkpoint's model on the CPU: adapters merged, dropout off, float32.
+    """Rebuild a checkpoint's model on the CPU in float32: adapters merged, no dropout.
 
     Raises:
         ValueError: if the checkpoint doesn't fit its encoder, or the encoder has changed.
     """
     from safetensors.torch import load_file
 
-    from trainables.lora import add_adapters, merge_adapters
+    from trainables.lora import merge_adapters
     from trainables.model import build_model
+    from trainables.tuning import choose_trained
 
     info = read_checkpoint_info(folder)
     encoder = find_encoder(info.setup.encoder)
@@ -134,10 +135,7 @@ def load_model(folder: Path) -> "ClickModel":
             "it; put the old one back"
         )
     model = build_model(encoder, info.trial, num_segments=info.num_segments)
-    if info.trial.method == "lora":
-        add_adapters(
-            model, rank=info.trial.lora_rank, dropout=info.trial.dropout, seed=info.trial.seed
-        )
+    choose_trained(model, info.trial)
     expected = {name for name, weight in model.named_parameters() if weight.requires_grad}
     weights = load_file(folder / WEIGHTS_FILE)
     if set(weights) != expected:
@@ -148,4 +146,5 @@ def load_model(folder: Path) -> "ClickModel":
         )
     model.load_state_dict(weights, strict=False)
     merge_adapters(model)
+    model.unfreeze()
     return model.eval()

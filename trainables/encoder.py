@@ -27,12 +27,17 @@ class EncoderConfig:
     """A packaged encoder, a folder with a Hugging Face BERT, or a name on the Hugging Face hub."""
     max_tokens: int = 64
     """Longest input, special tokens included; longer texts lose their end."""
+    cache_gb: float = 4.0
+    """Disk space of a study for the output of frozen layers (``tuned_layers``), 2 bytes a number;
+    beyond it trials compute that output themselves. 0: they always do."""
 
     def __post_init__(self) -> None:
         if not self.name:
             raise ValueError("encoder.name is empty; use minilm-l6 or a folder")
         if not 8 <= self.max_tokens <= 512:
             raise ValueError(f"encoder.max_tokens must be in [8, 512], got {self.max_tokens}")
+        if self.cache_gb < 0:
+            raise ValueError(f"encoder.cache_gb must be 0 or more, got {self.cache_gb}")
 
 
 def find_encoder(config: EncoderConfig) -> Path:
@@ -69,6 +74,13 @@ def find_encoder(config: EncoderConfig) -> Path:
             f"{longest} positions"
         )
     return folder
+
+
+def num_layers(folder: Path) -> int:
+    """Return how many layers the encoder in a checked folder has."""
+    description = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    layers: int = description.get("num_hidden_layers", 12)
+    return layers
 
 
 def _locate(name: str) -> Path:

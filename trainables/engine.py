@@ -94,7 +94,7 @@ class Engine:
         """Turn dropout off."""
         self._engine.eval()
 
-    def forward(self, **batch: "torch.Tensor") -> "torch.Tensor":
+    def forward(self, **batch: "torch.Tensor | None") -> "torch.Tensor":
         """Run the model."""
         output: torch.Tensor = self._engine(**batch)
         return output
@@ -144,6 +144,13 @@ class Engine:
         import torch
 
         torch.distributed.barrier()
+
+    def all_workers(self, agrees: bool) -> bool:
+        """Return whether every worker says yes; all of them must call it."""
+        import torch
+
+        votes = self.add_over_workers(torch.tensor(float(agrees), device=self.device))
+        return float(votes) == torch.distributed.get_world_size()
 
     def add_over_workers(self, tensor: "torch.Tensor") -> "torch.Tensor":
         """Replace a tensor by its sum over the trial's workers, and return it."""

@@ -1,6 +1,5 @@
 """The training loop, as a generator of progress."""
 
-import dataclasses
 import functools
 import gc
 import math
@@ -8,26 +7,23 @@ import socket
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from spaces.trial_config import TrialConfig
 from trainables.augmentation.bank import AugmentationBank
+from trainables.batch_source import BatchSource, TrialSources, to_device
 from trainables.checkpoint import CheckpointInfo, restore_training, save_checkpoint
 from trainables.data.batching import like_length_batches
 from trainables.data.prepared import PreparedData, Rows
 from trainables.encoder import encoder_fingerprint, find_encoder, load_tokenizer
 from trainables.engine import Engine, open_engine
-from trainables.lora import add_adapters
 from trainables.metrics import METRICS
 from trainables.model import ClickModel, build_model
 from trainables.task import TASK_METRICS
 from trainables.trial_setup import Progress, TrialSetup, Worker
-
-if TYPE_CHECKING:
-    from trainables.data.token_rows import TokenRows
+from trainables.tuning import choose_trained
 
 EVALUATION_BATCH = 256
 """Rows of an evaluation batch; without gradients they fit where a few training rows do."""
@@ -71,11 +67,11 @@ def fine_tune(
     tokenizer = load_tokenizer(encoder_folder, max_tokens=setup.encoder.max_tokens)
     bank = AugmentationBank(data, trial, tokenizer, encoder_folder)
     model = _build(trial, data, encoder_folder)
-    rows = data.rows("train")
-    steps_per_epoch = math.ceil(len(rows.clicks) / trial.batch_size)
+    steps_per_epoch = math.ceil(data.num_rows[0] / trial.batch_size)
     total_steps = steps_per_epoch * trial.epochs
     config_hash = setup.config_hash(trial)
     with open_engine(model, trial, setup.deepspeed, worker, total_steps=total_steps) as engine:
+        sources = TrialSources(data, bank, engine, setup, encoder_folder)
         first = 1
         if resume_from is not None:
             info = restore_training(resume_from, engine)
@@ -90,7 +86,7 @@ def fine_tune(
             _seed_epoch(trial.seed, epoch, worker.rank)
             loss = train_epoch(
                 engine,
-                dataclasses.replace(rows, tokens=bank.tokens(epoch)),
+                sources.train(epoch),
                 trial,
                 worker,
                 rng=np.random.default_rng([trial.seed, epoch]),
@@ -104,7 +100,7 @@ def fine_tune(
                 )
             metrics = {
                 "train_loss": loss,
-                **evaluate(engine, data.rows("validation"), setup, worker),
+                **evaluate(engine, sources.validation(), setup, worker),
             }
             info = CheckpointInfo(
                 trial=trial,
@@ -144,8 +140,7 @@ def _build(trial: TrialConfig, data: PreparedData, encoder_folder: Path) -> Clic
     model = build_model(
         encoder_folder, trial, num_segments=data.num_segments, base_rate=data.base_rate
     )
-    if trial.method == "lora":
-        add_adapters(model, rank=trial.lora_rank, dropout=trial.dropout, seed=trial.seed)
+    choose_trained(model, trial)
     return model
 
 
@@ -163,7 +158,7 @@ def _seed_epoch(seed: int, epoch: int, rank: int) -> None:
 
 def train_epoch(
     engine: Engine,
-    rows: Rows,
+    source: BatchSource,
     trial: TrialConfig,
     worker: Worker,
     *,
@@ -175,7 +170,7 @@ def train_epoch(
 
     Args:
         engine: Holds the model.
-        rows: Training rows.
+        source: Training rows.
         trial: Gives the batch size.
         worker: Takes every ``world_size``-th row of each batch.
         rng: Orders the rows; equal on all workers.
@@ -186,6 +181,7 @@ def train_epoch(
         Mean binomial loss per impression over all workers' rows, in nats; the same on each.
     """
     engine.train()
+    rows = source.rows
     batches = like_length_batches(rows.tokens.lengths, trial.batch_size, rng)
     total = torch.zeros((), device=engine.device)
     seen = 0.0
@@ -194,7 +190,7 @@ def train_epoch(
         # A last batch of fewer rows than workers leaves some with none: they repeat one, unused.
         indices = share if len(share) else whole[:1]
         impressions = rows.impressions[indices] * (1 if len(share) else 0)
-        logits = engine.forward(**_to_device(rows.tokens, indices, engine.device))
+        logits = engine.forward(**source.batch(indices))
         summed = binomial_loss(
             logits,
             clicks=torch.from_numpy(np.minimum(rows.clicks[indices], impressions)).to(
@@ -235,24 +231,18 @@ def binomial_loss(
     return (impressions * torch.nn.functional.softplus(logits) - clicks * logits).sum()
 
 
-def _to_device(
-    tokens: "TokenRows", indices: np.ndarray, device: torch.device
-) -> dict[str, torch.Tensor]:
-    return {
-        name: torch.from_numpy(array).to(device, non_blocking=True)
-        for name, array in tokens.batch(indices).items()
-    }
-
-
-def evaluate(engine: Engine, rows: Rows, setup: TrialSetup, worker: Worker) -> dict[str, float]:
+def evaluate(
+    engine: Engine, source: BatchSource, setup: TrialSetup, worker: Worker
+) -> dict[str, float]:
     """Score rows with all workers and return the task's metrics, the same on each."""
     engine.eval()
+    rows = source.rows
     logits = torch.zeros(len(rows.clicks), device=engine.device)
     batches = _evaluation_batches(rows, worker.world_size)
     with torch.no_grad():
         for position in range(worker.rank, len(batches), worker.world_size):
             indices = batches[position]
-            output = engine.forward(**_to_device(rows.tokens, indices, engine.device)).float()
+            output = engine.forward(**source.batch(indices)).float()
             # A batch repeated for ZeRO's sake (see _evaluation_batches) must not count twice.
             if position < len(batches) - _padding(rows, worker.world_size):
                 logits[torch.from_numpy(indices).to(engine.device)] = output
@@ -294,6 +284,6 @@ def predict_probabilities(
     with torch.inference_mode():
         for start in range(0, len(order), batch_size):
             indices = order[start : start + batch_size]
-            batch = _to_device(rows.tokens, indices, torch.device("cpu"))
+            batch = to_device(rows.tokens.batch(indices), torch.device("cpu"))
             logits[indices] = model(**batch).double().numpy()
     return 1 / (1 + np.exp(-logits))

@@ -16,6 +16,8 @@ SCALE = 2.0
 def add_adapters(model: ClickModel, *, rank: int, dropout: float, seed: int) -> None:
     """Freeze the encoder and put low-rank adapters beside its query and value projections.
 
+    Layers that :meth:`ClickModel.freeze_below` froze get none.
+
     An adapter starts at zero, so the model's output is unchanged (Hu et al. 2021, section 4.1,
     https://arxiv.org/abs/2106.09685). The head stays trainable.
 
@@ -31,6 +33,8 @@ def add_adapters(model: ClickModel, *, rank: int, dropout: float, seed: int) -> 
         lora_dropout=dropout,
         target_modules=list(ADAPTED_LAYERS),
         bias="none",
+        layers_to_transform=list(range(model.num_frozen or 0, model.num_layers)),
+        layers_pattern="layer",
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

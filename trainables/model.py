@@ -2,13 +2,14 @@
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import nn
 
 from spaces.trial_config import TrialConfig
 from trainables.encoder import load_bert
+from trainables.frozen_part import STATE_DTYPE, frozen_states, padding_mask
 
 if TYPE_CHECKING:
     from transformers import BertModel
@@ -29,6 +30,7 @@ class ClickModel(nn.Module):
             raise ValueError(f"BERT takes one or two segments, got {num_segments}")
         self.encoder = encoder
         self.num_segments = num_segments
+        self.num_frozen: int | None = None
         hidden = encoder.config.hidden_size
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(hidden if num_segments == 1 else 4 * hidden, 1)
@@ -39,6 +41,49 @@ class ClickModel(nn.Module):
         """Start the head's bias at the log-odds of the base rate, so that no step learns it."""
         with torch.no_grad():
             self.head.bias.fill_(math.log(rate / (1 - rate)))
+
+    @property
+    def num_layers(self) -> int:
+        """Layers of the encoder."""
+        return len(self.encoder.encoder.layer)
+
+    def freeze_below(self, tuned_layers: int) -> None:
+        """Freeze the embeddings and all layers below the top ones, until :meth:`unfreeze`.
+
+        What is frozen has no dropout either, so its output depends on the text alone.
+
+        Args:
+            tuned_layers: Top layers that stay as they are.
+
+        Raises:
+            ValueError: if the encoder has fewer.
+        """
+        if not 1 <= tuned_layers <= self.num_layers:
+            raise ValueError(
+                f"tuned_layers is {tuned_layers}, but the encoder has {self.num_layers} layers"
+            )
+        self.num_frozen = self.num_layers - tuned_layers
+        for module in self._frozen_modules():
+            module.requires_grad_(requires_grad=False)
+        self.train(self.training)
+
+    def unfreeze(self) -> None:
+        """Let every weight train."""
+        self.num_frozen = None
+        self.requires_grad_(requires_grad=True)
+        self.train(self.training)
+
+    def _frozen_modules(self) -> list[nn.Module]:
+        if self.num_frozen is None:
+            return []
+        return [self.encoder.embeddings, *self.encoder.encoder.layer[: self.num_frozen]]
+
+    def train(self, mode: bool = True) -> Self:
+        """Turn dropout on or off; in frozen layers it stays off."""
+        super().train(mode)
+        for module in self._frozen_modules():
+            module.eval()
+        return self
 
     def pool(
         self, hidden: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor
@@ -61,17 +106,51 @@ class ClickModel(nn.Module):
 
     def forward(
         self,
-        input_ids: torch.Tensor,
+        input_ids: torch.Tensor | None,
         attention_mask: torch.Tensor,
         token_type_ids: torch.Tensor,
+        states: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Return the log-odds of a click, (batch,), for int64 inputs of (batch, tokens)."""
-        hidden = self.encoder(
-            input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids
-        ).last_hidden_state
+        """Compute the log-odds of a click.
+
+        Args:
+            input_ids: int64 (batch, tokens); None where ``states`` are given.
+            attention_mask: int64 (batch, tokens), 1 where there is a token.
+            token_type_ids: int64 (batch, tokens), 1 in segment B.
+            states: (batch, tokens, hidden_size) output of the frozen layers for the same rows, from
+                :meth:`frozen_states`, in any precision.
+
+        Returns:
+            (batch,) log-odds.
+        """
+        if self.num_frozen is None:
+            hidden = self.encoder(
+                input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids
+            ).last_hidden_state
+        else:
+            if states is None:
+                assert input_ids is not None, "a batch needs token ids or states"
+                states = self.frozen_states(input_ids, attention_mask, token_type_ids)
+            hidden = self._tuned(states.to(self.head.weight.dtype), attention_mask)
         pooled = self.pool(hidden, attention_mask, token_type_ids)
         logits: torch.Tensor = self.head(self.dropout(pooled))
         return logits[:, 0]
+
+    def frozen_states(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor
+    ) -> torch.Tensor:
+        """Run the frozen layers: (batch, tokens, hidden_size), rounded as they are stored."""
+        assert self.num_frozen is not None, "nothing is frozen"
+        states = frozen_states(
+            self.encoder, self.num_frozen, input_ids, attention_mask, token_type_ids
+        )
+        return states.to(STATE_DTYPE)
+
+    def _tuned(self, hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        mask = padding_mask(self.encoder, hidden, attention_mask)
+        for layer in self.encoder.encoder.layer[self.num_frozen :]:
+            hidden = layer(hidden, mask)
+        return hidden
 
 
 def _masked_mean(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -111,6 +111,8 @@ def test_module_can_be_run_and_knows_its_version() -> None:
         (["data", "validate", "quickstart", "--set", "data.path=no.csv"], "no.csv"),
         (["data", "simulate", "OUT", "--products", "3"], "num_products must be at least"),
         (["trial", "quickstart", "--set", "learning_rate=7"], "learning_rate must be in (0, 1]"),
+        (["trial", "quickstart", "--set", "tuned_layers=7"], "'minilm-l6' has 6 layers"),
+        (["search", "headlines", "--set", "space.tuned_layers=7", "--dry-run"], "has 6 layers"),
         (["trial", "quickstart", "--set", "learning_rate"], "expected learning_rate=VALUE"),
         (["trial", "quickstart", "--set", "lr=1"], "unknown key 'lr'"),
         (["report", "OUT"], "holds no study"),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from search.compression_records import SCORES_FACT
+from search.compression_records import SCORES_FACT, graph_hash
 from search.evidence import read_evidence
 from search.ledger import Ledger
 from search.promotion import Promotion, PromotionError, find_winners, promote
@@ -171,9 +171,10 @@ def test_kill_between_the_two_files_that_get_the_scores_is_mended_without_compre
         pytest.param("manifest.json", marks=pytest.mark.slow),
     ],
 )
-def test_damaged_bundle_is_made_anew_and_not_scored_again(
+def test_damaged_bundle_is_made_anew_and_no_graph_scored_twice(
     promoted: Path, config: StudyConfig, promotion: Promotion, name: str
 ) -> None:
+    assert promotion.scores is not None
     bundle = (promoted / "best").resolve()
     sound = (bundle / name).read_bytes()
     (bundle / name).write_bytes(sound[:-9])
@@ -181,10 +182,12 @@ def test_damaged_bundle_is_made_anew_and_not_scored_again(
     again, told = promote_again(promoted, config)
 
     assert told[0] == f"compressing trial {best_of(promotion)}"
-    assert "scoring the test split" not in told
-    assert again.best == promotion.best
     assert verify_bundle(promoted / "best").num_parity_rows > 0
-    assert len(scored(promoted)) == 1
+    # Latency decides between candidates, so the new bundle may hold another graph than the old one.
+    assert again.scores is not None
+    assert again.scores.model_sha256 == graph_hash((promoted / "best").resolve())
+    is_other = again.scores.model_sha256 != promotion.scores.model_sha256
+    assert len(scored(promoted)) == 1 + is_other
 
 
 @pytest.mark.slow

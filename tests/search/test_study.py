@@ -174,6 +174,10 @@ def test_plan_says_what_will_run(data: Path) -> None:
     ("override", "message"),
     [
         ("encoder.name=/nowhere", "encoder folder '/nowhere' does not exist"),
+        (
+            "space.tuned_layers={int: [1, 9]}",
+            r"space\.tuned_layers may be 9, but encoder 'minilm-l6' has 6 layers",
+        ),
         ("resources.workers=500", "one trial needs 500 x 1 CPUs"),
         ("data.path=gone.csv", "gone.csv"),
         ("data.columns.text=[headline]", "headline"),

@@ -28,6 +28,11 @@ def test_rank_counts_for_lora_and_rate_for_augmentation() -> None:
     )
 
 
+def test_tuned_layers_count_and_none_is_as_if_they_were_not_there() -> None:
+    assert TrialConfig(tuned_layers=1).effective() != TrialConfig(tuned_layers=2).effective()
+    assert "tuned_layers" not in TrialConfig().effective()
+
+
 def test_a_space_may_not_vary_what_the_study_fixes() -> None:
     assert "epochs" not in SEARCHABLE
     assert "seed" not in SEARCHABLE
@@ -48,6 +53,9 @@ def test_a_space_may_not_vary_what_the_study_fixes() -> None:
         ("batch_size", 8.0, "whole number, got 8.0"),
         ("batch_size", True, "whole number, got True"),
         ("lora_rank", 0, "use method: full"),
+        ("tuned_layers", 0, "at least 1, got 0; leave it out"),
+        ("tuned_layers", 2.0, "tuned_layers must be a whole number, got 2.0"),
+        ("tuned_layers", True, "whole number, got True"),
         ("augmentation", "swap", "must be one of none, synonym, word_dropout"),
         ("method", "ia3", "must be one of full, lora"),
         ("epochs", 0, "at least 1"),

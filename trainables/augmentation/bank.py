@@ -56,16 +56,28 @@ class AugmentationBank:
             epoch: Number of the epoch.
         """
         trial = self._trial
-        if trial.augmentation == "none":
+        chosen, rng = self._choose(epoch)
+        if not chosen.any():
             return self._original
-        # A stream of its own: the order of the rows is drawn from (seed, epoch).
-        rng = np.random.default_rng([trial.seed, epoch, STREAM])
-        num_rows = len(self._original)
-        varied = np.flatnonzero(rng.random(num_rows) < VARIED_SHARE)
-        if not len(varied) or trial.augmentation_rate == 0:
-            return self._original
+        num_rows, varied = len(self._original), np.flatnonzero(chosen)
         columns = zip(*(self._texts[row] for row in varied), strict=True)
         texts = [self._operation(column, trial.augmentation_rate, rng) for column in columns]
         places = np.arange(num_rows)
         places[varied] = num_rows + np.arange(len(varied))
         return concatenate([self._original, tokenize(texts, self._tokenizer)]).take(places)
+
+    def varied(self, epoch: int) -> np.ndarray:
+        """Return which rows :meth:`tokens` varies in an epoch, bool (n,).
+
+        Args:
+            epoch: Number of the epoch.
+        """
+        return self._choose(epoch)[0]
+
+    def _choose(self, epoch: int) -> tuple[np.ndarray, np.random.Generator]:
+        """Draw the rows to vary, and return what draws their variants."""
+        # A stream of its own: the order of the rows is drawn from (seed, epoch).
+        rng = np.random.default_rng([self._trial.seed, epoch, STREAM])
+        if self._trial.augmentation == "none" or self._trial.augmentation_rate == 0:
+            return np.zeros(len(self._original), dtype=bool), rng
+        return rng.random(len(self._original)) < VARIED_SHARE, rng

@@ -44,15 +44,30 @@ class TokenRows:
         Returns:
             ``input_ids``, ``attention_mask`` and ``token_type_ids``, each int64 (b, longest).
         """
+        positions, inside = self.positions(indices)
+        return {
+            "input_ids": np.where(inside, self.ids[positions], PADDING_ID).astype(np.int64),
+            **self.masks(indices, inside),
+        }
+
+    def positions(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Find where some rows' tokens are, for a batch padded to the longest row.
+
+        Returns:
+            int64 (b, longest): positions in ``ids``, beyond a row's end that of its first token;
+            bool (b, longest): whether there is a token.
+        """
         starts = np.asarray(self.offsets[indices])
         lengths = np.asarray(self.offsets[np.asarray(indices) + 1]) - starts
         columns = np.arange(lengths.max())
         inside = columns < lengths[:, None]
-        # Positions beyond a row's end are read from its first token, then masked.
-        positions = np.where(inside, starts[:, None] + columns, starts[:, None])
+        return np.where(inside, starts[:, None] + columns, starts[:, None]), inside
+
+    def masks(self, indices: np.ndarray, inside: np.ndarray) -> dict[str, np.ndarray]:
+        """Return a batch's ``attention_mask`` and ``token_type_ids``, each int64 (b, longest)."""
+        columns = np.arange(inside.shape[1])
         second = inside & (columns >= np.asarray(self.second_starts[indices])[:, None])
         return {
-            "input_ids": np.where(inside, self.ids[positions], PADDING_ID).astype(np.int64),
             "attention_mask": inside.astype(np.int64),
             "token_type_ids": second.astype(np.int64),
         }

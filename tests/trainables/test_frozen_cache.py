@@ -1,0 +1,213 @@
+"""The frozen layers' output is computed once, is never half there, and is left out without room."""
+
+import contextlib
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from spaces.trial_config import TrialConfig
+from trainables.data.config import DataConfig
+from trainables.data.prepared import PreparedData, prepare
+from trainables.data.table import load_clicks
+from trainables.encoder import EncoderConfig
+from trainables.frozen_cache import CACHE_FOLDER, FrozenCache, open_frozen_cache
+from trainables.model import build_model
+from trainables.task import TaskConfig
+
+CPU = torch.device("cpu")
+NAME = "below-layer-1.npy"
+
+OPEN = """
+import logging, sys, torch
+from pathlib import Path
+from trainables.data.prepared import PreparedData
+from trainables.frozen_cache import open_frozen_cache
+
+logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(message)s")
+torch.set_num_threads(1)
+print("ready", flush=True)
+sys.stdin.readline()
+cache = open_frozen_cache(
+    PreparedData.open(Path(sys.argv[1])), Path(sys.argv[2]),
+    num_frozen=1, budget_gb=1.0, device=torch.device("cpu"),
+)
+print("sum", float(cache.states.astype("float64").sum()))
+"""
+
+
+@pytest.fixture
+def data(tiny_table: DataConfig, tiny_encoder: Path, tmp_path: Path) -> PreparedData:
+    """Prepared data of this test alone."""
+    encoder = EncoderConfig(name=str(tiny_encoder), max_tokens=16)
+    return prepare(load_clicks(tiny_table, TaskConfig()), encoder, tmp_path)
+
+
+def open_cache(data: PreparedData, encoder: Path, budget_gb: float = 1.0) -> FrozenCache | None:
+    return open_frozen_cache(data, encoder, num_frozen=1, budget_gb=budget_gb, device=CPU)
+
+
+def start(data: PreparedData, encoder: Path) -> "subprocess.Popen[str]":
+    """Start a process that opens the cache when it is told to."""
+    command = [sys.executable, "-c", OPEN, str(data.folder), str(encoder)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def files(data: PreparedData) -> set[str]:
+    return {path.name for path in (data.folder / CACHE_FOLDER).iterdir() if path.suffix != ".lock"}
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_gathered_states_are_what_the_model_computes(
+    data: PreparedData, tiny_encoder: Path, np_rng: np.random.Generator, split: str
+) -> None:
+    cache = open_cache(data, tiny_encoder)
+    model = build_model(tiny_encoder, TrialConfig(), num_segments=1)
+    model.freeze_below(1)
+    rows = data.rows(split)  # type: ignore[arg-type]
+    indices = np_rng.permutation(len(rows))[:7]
+    batch = {name: torch.from_numpy(a) for name, a in rows.tokens.batch(indices).items()}
+
+    assert cache is not None
+    found = torch.from_numpy(cache.gather(rows.tokens, indices))
+
+    inside = batch["attention_mask"].bool()
+    # A float16 may round the other way where padding changed the last bit of a float32.
+    torch.testing.assert_close(
+        found[inside].float(),
+        model.frozen_states(**batch)[inside].float(),
+        atol=2e-3,
+        rtol=2e-3,
+    )
+
+
+def test_the_cache_is_the_same_whoever_computes_it(data: PreparedData, tiny_encoder: Path) -> None:
+    path = data.folder / CACHE_FOLDER / NAME
+    contents = []
+    for _ in range(2):
+        open_cache(data, tiny_encoder)
+        contents.append(path.read_bytes())
+        path.unlink()
+
+    assert contents[0] == contents[1]
+
+
+def test_a_file_that_is_there_is_not_computed_again(data: PreparedData, tiny_encoder: Path) -> None:
+    open_cache(data, tiny_encoder)
+    before = (data.folder / CACHE_FOLDER / NAME).stat()
+
+    open_cache(data, tiny_encoder)
+
+    after = (data.folder / CACHE_FOLDER / NAME).stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+
+
+def let_go(process: "subprocess.Popen[str]") -> None:
+    """Wait until a process has imported everything, and tell it to begin."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def test_two_processes_at_once_compute_it_once(data: PreparedData, tiny_encoder: Path) -> None:
+    processes = [start(data, tiny_encoder) for _ in range(2)]
+    for process in processes:
+        let_go(process)
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+
+    assert [process.returncode for process in processes] == [0, 0]
+    sums = [line for output in outputs for line in output.splitlines() if line.startswith("sum")]
+    assert len(sums) == 2
+    assert len(set(sums)) == 1
+    assert sum(output.count("computed the output of 1 frozen layers") for output in outputs) == 1
+    assert files(data) == {NAME}
+
+
+def test_who_waits_for_a_builder_that_is_killed_builds(
+    data: PreparedData, tiny_encoder: Path
+) -> None:
+    builder, waiting = (start(data, tiny_encoder) for _ in range(2))
+    let_go(builder)
+    deadline = time.monotonic() + 60
+    while not list((data.folder / CACHE_FOLDER).glob(".below-layer-1-*")):
+        assert builder.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    builder.send_signal(signal.SIGSTOP)
+    let_go(waiting)
+    time.sleep(0.5)
+    assert waiting.poll() is None
+    assert NAME not in files(data)
+
+    builder.kill()
+    builder.communicate(timeout=60)
+    output, _ = waiting.communicate(timeout=120)
+
+    assert waiting.returncode == 0
+    assert "computed the output of 1 frozen layers" in output
+    assert files(data) == {NAME}
+
+
+def test_a_damaged_file_is_computed_again(data: PreparedData, tiny_encoder: Path) -> None:
+    whole = open_cache(data, tiny_encoder)
+    path = data.folder / CACHE_FOLDER / NAME
+    path.write_bytes(path.read_bytes()[:-100])
+
+    again = open_cache(data, tiny_encoder)
+
+    assert whole is not None
+    assert again is not None
+    assert again.states.shape == whole.states.shape
+    assert again.states.any(axis=1).all()
+
+
+def test_a_budget_too_small_is_said_and_leaves_nothing(
+    data: PreparedData, tiny_encoder: Path
+) -> None:
+    with pytest.warns(RuntimeWarning, match=r"GB are used, but encoder\.cache_gb allows 1e-05"):
+        assert open_cache(data, tiny_encoder, budget_gb=1e-5) is None
+
+    assert files(data) == set()
+
+
+def test_all_cuts_share_the_budget(data: PreparedData, tiny_encoder: Path) -> None:
+    open_cache(data, tiny_encoder)
+    size = (data.folder / CACHE_FOLDER / NAME).stat().st_size
+
+    with pytest.warns(RuntimeWarning, match=r"encoder\.cache_gb"):
+        second = open_frozen_cache(
+            data, tiny_encoder, num_frozen=2, budget_gb=1.5 * size / 1e9, device=CPU
+        )
+
+    assert second is None
+    assert files(data) == {NAME}
+
+
+@contextlib.contextmanager
+def largest_file(num_bytes: int) -> Iterator[None]:
+    """Let the kernel refuse larger files, as it refuses any on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_disk_that_refuses_is_said_and_leaves_nothing(
+    data: PreparedData, tiny_encoder: Path
+) -> None:
+    with largest_file(4096), pytest.warns(RuntimeWarning, match="File too large"):
+        assert open_cache(data, tiny_encoder) is None
+
+    assert files(data) == set()
+    assert open_cache(data, tiny_encoder) is not None

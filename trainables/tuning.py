@@ -1,0 +1,17 @@
+"""Which of a model's weights a trial trains."""
+
+from spaces.trial_config import TrialConfig
+from trainables.lora import add_adapters
+from trainables.model import ClickModel
+
+
+def choose_trained(model: ClickModel, trial: TrialConfig) -> None:
+    """Freeze what a trial doesn't train and add its adapters, in place.
+
+    Raises:
+        ValueError: if the encoder has fewer layers than the trial tunes.
+    """
+    if trial.tuned_layers is not None:
+        model.freeze_below(trial.tuned_layers)
+    if trial.method == "lora":
+        add_adapters(model, rank=trial.lora_rank, dropout=trial.dropout, seed=trial.seed)
