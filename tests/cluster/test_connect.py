@@ -96,7 +96,8 @@ def test_a_ray_of_this_process_alone_is_started_used_and_shut_down(
     with connect(None, num_cpus=3) as connection:
         assert connection.address is None
         assert connection.num_nodes == 1
-        assert capacity() == Capacity(cpus=3, gpus=ray.cluster_resources().get("GPU", 0))
+        gpus = ray.cluster_resources().get("GPU", 0)
+        assert capacity() == Capacity(cpus=3, gpus=gpus, nodes=((3, gpus),))
 
         nodes = [node["NodeID"] for node in ray.nodes()]
         assert nodes_without(tmp_path, nodes) == set()
