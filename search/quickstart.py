@@ -9,7 +9,7 @@ from search.study_config import StudyConfig, load_study
 from trainables.data.simulate import SimulationConfig, simulate, write_simulation
 
 NAME = "quickstart"
-LOG = SimulationConfig(aggregate=True, num_queries=200, num_impressions=80_000)
+LOG = SimulationConfig(aggregate=True, num_queries=150, num_impressions=60_000)
 """The log that is searched over: as large as two cores search in a few minutes."""
 UNSEEN = SimulationConfig(num_impressions=600, aggregate=True, seed=1)
 """Another marketplace of the same grammar, for rows to predict."""
