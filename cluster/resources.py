@@ -116,8 +116,9 @@ def fit_trials(resources: TrialResources, capacity: Capacity) -> int:
         offers += f" on {len(nodes)} machines"
     if fits < 1:
         raise ValueError(
-            f"one trial needs {needs}, but there are {offers}; lower resources.workers or "
-            "resources.cpus_per_worker, or join a larger cluster with --address"
+            f"one trial needs {needs}, but there are {offers}; lower resources.workers, "
+            f"resources.{'gpus' if resources.gpus else 'cpus'}_per_worker, or join a larger "
+            "cluster with --address"
         )
     if resources.concurrent_trials == "auto":
         return fits

@@ -35,6 +35,11 @@ def format_params(params: Mapping[str, Value]) -> str:
     )
 
 
+def format_change(value: float) -> str:
+    """Write a difference of a metric with its sign; what rounds to nothing is +0.0000."""
+    return f"{round(value, 4) + 0.0:+.4f}"
+
+
 def format_duration(seconds: float) -> str:
     """Write a duration: 42 s, 3 min 05 s, 2 h 10 min."""
     whole = round(max(seconds, 0))

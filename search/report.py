@@ -10,7 +10,7 @@ from search.charts import draw_all
 from search.display import count_ended
 from search.evidence import REPORT_FILE, StudyEvidence, without_paths
 from search.final_scores import LABELS
-from search.formatting import format_duration, format_metric, format_value
+from search.formatting import format_change, format_duration, format_metric, format_value
 from search.study_config import dump_study
 from search.summary import format_interval, summarize
 from search.tables import STATE_WORDS
@@ -27,7 +27,11 @@ def render_report(evidence: StudyEvidence) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        metric=format_metric, duration=format_duration, value=format_value, interval=format_interval
+        metric=format_metric,
+        change=format_change,
+        duration=format_duration,
+        value=format_value,
+        interval=format_interval,
     )
     return environment.get_template("report.html.j2").render(
         evidence=evidence,

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from search.evidence import REPORT_FILE, RankedTrial, StudyEvidence
 from search.final_scores import LABELS
-from search.formatting import format_metric, format_params
+from search.formatting import format_change, format_metric, format_params
 from search.study_plan import StudyPlan
 from search.summary import format_interval, summarize
 from trainables.data.describe import PartDescription
@@ -103,7 +103,7 @@ def compression_table(evidence: StudyEvidence) -> Table:
                 f"{candidate.keep_fraction:.0%}",
                 candidate.precision,
                 format_metric(candidate.metrics[evidence.metric.name]),
-                f"{candidate.metric_drop:+.4f}",
+                format_change(candidate.metric_drop),
                 f"{candidate.latency_ms:.2f}",
                 f"{candidate.size_mb:.1f}",
                 mark,

@@ -2,7 +2,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.formatting import format_duration, format_metric, format_params, format_value
+from search.formatting import (
+    format_change,
+    format_duration,
+    format_metric,
+    format_params,
+    format_value,
+)
 
 
 @pytest.mark.parametrize(
@@ -49,3 +55,10 @@ def test_metric_that_is_missing_is_a_dash() -> None:
 
 def test_params_use_short_names() -> None:
     assert format_params({"learning_rate": 3e-4, "lora_rank": 8}) == "lr 3e-4, rank 8"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(-1e-6, "+0.0000"), (0.00151, "+0.0015"), (-0.01, "-0.0100")]
+)
+def test_a_change_has_a_sign_but_no_negative_nothing(value: float, text: str) -> None:
+    assert format_change(value) == text

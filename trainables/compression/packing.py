@@ -77,7 +77,7 @@ def _draft(
             "fingerprint": info.setup.encoder_fingerprint,
             "max_tokens": info.setup.encoder.max_tokens,
         },
-        trial=dataclasses.asdict(info.trial),
+        trial=info.trial.effective(),
         config_hash=info.config_hash,
         data_fingerprint=info.setup.data_fingerprint,
         libraries=library_versions(),

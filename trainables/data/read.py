@@ -7,6 +7,7 @@ import io
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import fsspec
@@ -95,7 +96,10 @@ def _find_files(path: str) -> tuple[Any, list[str]]:
             raise ValueError(f"can't read {path}: expected a name that ends in {_suffix_list()}")
         return filesystem, [root]
     if not filesystem.exists(root):
-        raise ValueError(f"data path {path} does not exist; check data.path")
+        raise ValueError(
+            f"data path {path} does not exist; check data.path "
+            f"(a relative one starts at the current folder, {Path.cwd()})"
+        )
     files = [file for file in sorted(filesystem.find(root)) if _is_table(file, root)]
     if not files:
         raise ValueError(f"folder {path} holds no file that ends in {_suffix_list()}")
@@ -121,7 +125,10 @@ def _read_file(filesystem: Any, file: str, columns: Sequence[str]) -> pd.DataFra
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} is not UTF-8 text ({error}); save it as UTF-8") from error
     except pd.errors.ParserError as error:
-        raise ValueError(f"{file} is not a well-formed CSV table: {error}") from error
+        raise ValueError(
+            f"{file} is not a well-formed CSV table: {str(error).strip()}; "
+            "put texts that hold a comma in quotes"
+        ) from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{file} is not a complete gzip file: {error}") from error
     except (pyarrow.ArrowException, OSError) as error:
@@ -141,9 +148,15 @@ def _read_csv(filesystem: Any, file: str, columns: Sequence[str]) -> pd.DataFram
     _check_columns(file, [str(name) for name in header.columns], columns)
     data.seek(0)
     # Text as written: pandas would otherwise read a product called "NA" as missing, and 007 as 7.
-    return pd.read_csv(
-        data, usecols=list(columns), dtype=str, keep_default_na=False, compression=compression
-    )
+    # All columns are read: with usecols pandas drops a row's surplus fields without a word.
+    frame = pd.read_csv(data, dtype=str, keep_default_na=False, compression=compression)
+    if not isinstance(frame.index, pd.RangeIndex):
+        # Where the first row has too many, pandas makes the surplus an index.
+        raise ValueError(
+            f"{file}, line 2: more fields than the header's {len(header.columns)}; "
+            "put texts that hold a comma in quotes"
+        )
+    return frame[list(columns)]
 
 
 def _read_parquet(filesystem: Any, file: str, columns: Sequence[str]) -> pd.DataFrame:  # noqa: ANN401

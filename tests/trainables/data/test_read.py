@@ -133,3 +133,14 @@ def test_a_path_without_anything_behind_it_is_named(path: str, message: str) -> 
 def test_a_folder_without_tables_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no file that ends in"):
         read_table(str(tmp_path), ["title"])
+
+
+@pytest.mark.parametrize("long_row", [0, 3])
+def test_a_row_with_too_many_fields_is_named_not_cut(tmp_path: Path, long_row: int) -> None:
+    rows = [f"cup {number},1,9" for number in range(6)]
+    rows[long_row] = "cup, red,1,9"
+    file = tmp_path / "clicks.csv"
+    file.write_text("\n".join(["title,clicks,impressions", *rows]), encoding="utf-8")
+
+    with pytest.raises(ValueError, match=rf"line {long_row + 2}.*texts that hold a comma"):
+        read_table(str(file), ("title", "clicks", "impressions"))
