@@ -50,36 +50,54 @@ class CheckpointInfo:
     """:meth:`TrialSetup.config_hash` of the two."""
 
 
-def save_checkpoint(
-    folder: Path, engine: "Engine", info: CheckpointInfo, *, rank: int
-) -> CheckpointRecord:
-    """Write a checkpoint, so that it is there whole or not at all; every worker must call it.
+def checkpoint_folder(checkpoints: Path, epoch: int) -> Path:
+    """Return where a trial keeps the checkpoint of an epoch."""
+    return checkpoints / f"epoch-{epoch:04d}"
 
-    Args:
-        folder: Must not exist yet; its parents are made.
-        engine: Holds the weights and the optimizer's state.
-        info: Written beside them.
-        rank: This worker's number.
+
+class CheckpointWriter:
+    """Writes a checkpoint while the trial goes on with what doesn't change weights.
+
+    It is there whole or not at all: it gets its name when everything else is written. Every worker
+    of a trial makes one and calls its methods.
     """
-    from safetensors.torch import save_file
 
-    partial = folder.with_name(folder.name + ".partial")
-    if rank == 0:
-        shutil.rmtree(partial, ignore_errors=True)
-        # A trial that was killed between writing and reporting finds its own checkpoint here.
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.mkdir(parents=True)
-    engine.barrier()
-    engine.save(partial / TRAINING_FOLDER)
-    weights = engine.trained_weights()
-    if rank == 0:
-        save_file(weights, partial / WEIGHTS_FILE)
-        (partial / INFO_FILE).write_text(json.dumps(dataclasses.asdict(info), indent=2))
-    engine.barrier()
-    if rank == 0:
-        partial.rename(folder)
-    engine.barrier()
-    return CheckpointRecord(path=str(folder), epoch=info.epoch, num_bytes=folder_bytes(folder))
+    def __init__(self, folder: Path, engine: "Engine", *, rank: int) -> None:
+        """Begin to write weights and training state.
+
+        Args:
+            folder: Replaced if it exists; its parents are made.
+            engine: Holds the weights and the optimizer's state; must not step until :meth:`finish`.
+            rank: This worker's number.
+        """
+        self._folder = folder
+        self._partial = folder.with_name(folder.name + ".partial")
+        self._engine = engine
+        self._rank = rank
+        if rank == 0:
+            shutil.rmtree(self._partial, ignore_errors=True)
+            # A trial that was killed between writing and reporting finds its own checkpoint here.
+            shutil.rmtree(folder, ignore_errors=True)
+            self._partial.mkdir(parents=True)
+        engine.barrier()
+        engine.start_saving(self._partial / TRAINING_FOLDER, self._partial / WEIGHTS_FILE)
+
+    def finish(self, info: CheckpointInfo) -> CheckpointRecord:
+        """Wait for the files, write the description and give the folder its name.
+
+        Raises:
+            OSError: if something couldn't be written.
+        """
+        self._engine.finish_saving()
+        if self._rank == 0:
+            description = json.dumps(dataclasses.asdict(info), indent=2)
+            (self._partial / INFO_FILE).write_text(description, encoding="utf-8")
+        self._engine.barrier()
+        if self._rank == 0:
+            self._partial.rename(self._folder)
+        self._engine.barrier()
+        num_bytes = folder_bytes(self._folder)
+        return CheckpointRecord(path=str(self._folder), epoch=info.epoch, num_bytes=num_bytes)
 
 
 def folder_bytes(folder: Path) -> int:

@@ -1,5 +1,6 @@
 """Find and load a pretrained encoder."""
 
+import copy
 import functools
 import hashlib
 import importlib.metadata
@@ -124,8 +125,12 @@ def encoder_fingerprint(folder: Path) -> str:
     Returns:
         16 hexadecimal digits of SHA-256.
     """
+    return _hash_files(folder, _stamps(folder))
+
+
+def _stamps(folder: Path) -> tuple[tuple[int, int], ...]:
     stats = [(folder / name).stat() for name in REQUIRED_FILES]
-    return _hash_files(folder, tuple((stat.st_size, stat.st_mtime_ns) for stat in stats))
+    return tuple((stat.st_size, stat.st_mtime_ns) for stat in stats)
 
 
 @functools.lru_cache(maxsize=8)
@@ -150,26 +155,58 @@ def load_tokenizer(folder: Path, *, max_tokens: int) -> "Tokenizer":
     return tokenizer
 
 
-def load_bert(folder: Path, *, dropout: float) -> "BertModel":
-    """Load the pretrained weights in float32, without the pooler that fine-tuning doesn't use."""
+def load_bert(folder: Path, *, dropout: float, share_weights: bool = False) -> "BertModel":
+    """Build the pretrained BERT in float32, without the pooler that fine-tuning doesn't use.
+
+    A process reads an encoder's files once. What it reads is mapped into memory, so that all
+    processes of a machine have one copy.
+
+    Args:
+        folder: Checked by :func:`find_encoder`.
+        dropout: Probability for hidden units and attention weights.
+        share_weights: Whether the model's weights may be those of the process's other models, which
+            are not to be written to; else it has its own.
+    """
+    from trainables.dropout import Dropout
+
+    base = _read_bert(folder, _stamps(folder))
+    # Every model has parameters of its own, which may or may not need a gradient; shared ones have
+    # their numbers in common.
+    memo = {id(base.config): copy.copy(base.config)}
+    for weight in base.parameters():
+        numbers = weight.detach() if share_weights else weight.detach().clone()
+        memo[id(weight)] = type(weight)(numbers, requires_grad=True)
+    bert = copy.deepcopy(base, memo)
+    bert.config.hidden_dropout_prob = dropout
+    bert.config.attention_probs_dropout_prob = dropout
+    for module in bert.modules():
+        if isinstance(module, Dropout):
+            module.p = dropout
+    return bert.train()
+
+
+@functools.lru_cache(maxsize=2)
+def _read_bert(folder: Path, stamps: tuple[tuple[int, int], ...]) -> "BertModel":
+    """Read an encoder's files; ``stamps`` tells changed files from those that were read."""
     import torch
     from transformers import BertConfig, BertModel
     from transformers.utils import logging
 
-    settings = BertConfig.from_pretrained(folder)
-    settings.hidden_dropout_prob = dropout
-    settings.attention_probs_dropout_prob = dropout
-    # The pooler that is left out on purpose would be reported as unexpected at every load.
+    from trainables.dropout import register_attention, replace_dropout
+
+    # The pooler that is left out on purpose would be reported as unexpected.
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        return BertModel.from_pretrained(
+        bert: BertModel = BertModel.from_pretrained(
             folder,
-            config=settings,
+            config=BertConfig.from_pretrained(folder),
             add_pooling_layer=False,
-            attn_implementation="sdpa",
+            attn_implementation=register_attention(),
             dtype=torch.float32,
         )
     finally:
         logging.set_verbosity(verbosity)
+    replace_dropout(bert)
+    return bert

@@ -1,11 +1,9 @@
 """The training loop, as a generator of progress."""
 
-import functools
-import gc
 import math
 import socket
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +12,12 @@ import torch
 from spaces.trial_config import TrialConfig
 from trainables.augmentation.bank import AugmentationBank
 from trainables.batch_source import BatchSource, TrialSources, to_device
-from trainables.checkpoint import CheckpointInfo, restore_training, save_checkpoint
+from trainables.checkpoint import (
+    CheckpointInfo,
+    CheckpointWriter,
+    checkpoint_folder,
+    restore_training,
+)
 from trainables.data.batching import like_length_batches
 from trainables.data.prepared import PreparedData, Rows
 from trainables.encoder import encoder_fingerprint, find_encoder, load_tokenizer
@@ -23,7 +26,7 @@ from trainables.metrics import METRICS
 from trainables.model import ClickModel, build_model
 from trainables.task import TASK_METRICS
 from trainables.trial_setup import Progress, TrialSetup, Worker
-from trainables.tuning import choose_trained
+from trainables.tuning import choose_trained, own_trained_weights
 
 EVALUATION_BATCH = 256
 """Rows of an evaluation batch; without gradients they fit where a few training rows do."""
@@ -38,6 +41,7 @@ def fine_tune(
     setup: TrialSetup,
     worker: Worker,
     *,
+    checkpoints: Path | None = None,
     resume_from: Path | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Generator[Progress, None, None]:
@@ -50,19 +54,19 @@ def fine_tune(
         trial: What to train.
         setup: What all trials of the study share.
         worker: This process among those that train the trial; all of them must iterate.
+        checkpoints: Folder for this trial's checkpoints, one an epoch, written while the validation
+            rows are scored; None: keep none.
         resume_from: Checkpoint of this trial to go on from.
         on_step: Called with (finished, all) optimizer steps after each step.
 
     Yields:
-        Metrics on the validation split and a way to save, after each epoch.
+        Metrics on the validation split and the checkpoint, after each epoch.
 
     Raises:
+        OSError: if a checkpoint can't be written.
         TrainingDivergedError: if the loss becomes NaN or infinite.
     """
     torch.set_num_threads(worker.num_threads)
-    # The model and the engine of the trial before refer to each other; left to the collector's own
-    # time, several trials' weights and optimizer states would pile up.
-    gc.collect()
     data, encoder_folder = _find_inputs(setup)
     tokenizer = load_tokenizer(encoder_folder, max_tokens=setup.encoder.max_tokens)
     bank = AugmentationBank(data, trial, tokenizer, encoder_folder)
@@ -84,13 +88,18 @@ def fine_tune(
         for epoch in range(first, trial.epochs + 1):
             started = time.perf_counter()
             _seed_epoch(trial.seed, epoch, worker.rank)
+            source = sources.train(epoch)
             loss = train_epoch(
                 engine,
-                sources.train(epoch),
-                trial,
+                source,
+                like_length_batches(
+                    source.rows.tokens.lengths,
+                    trial.batch_size,
+                    np.random.default_rng([trial.seed, epoch]),
+                ),
                 worker,
-                rng=np.random.default_rng([trial.seed, epoch]),
                 mean_impressions=data.mean_impressions,
+                micro_batch_rows=setup.deepspeed.micro_batch_rows,
                 on_step=_count_from(on_step, (epoch - 1) * steps_per_epoch, total_steps),
             )
             if not math.isfinite(loss):
@@ -98,10 +107,12 @@ def fine_tune(
                     f"the training loss became {loss} in epoch {epoch}; "
                     f"learning_rate {trial.learning_rate:g} is likely too high"
                 )
-            metrics = {
-                "train_loss": loss,
-                **evaluate(engine, sources.validation(), setup, worker),
-            }
+            writer = None
+            if checkpoints is not None:
+                folder = checkpoint_folder(checkpoints, epoch)
+                writer = CheckpointWriter(folder, engine, rank=worker.rank)
+            scores = evaluate(engine, sources.validation(), setup, worker)
+            metrics = {"train_loss": loss, **scores}
             info = CheckpointInfo(
                 trial=trial,
                 setup=setup,
@@ -116,7 +127,7 @@ def fine_tune(
                 seconds=time.perf_counter() - started,
                 config_hash=config_hash,
                 done=epoch == trial.epochs,
-                save=functools.partial(save_checkpoint, engine=engine, info=info, rank=worker.rank),
+                checkpoint=None if writer is None else writer.finish(info),
             )
 
 
@@ -137,10 +148,16 @@ def _find_inputs(setup: TrialSetup) -> tuple[PreparedData, Path]:
 
 
 def _build(trial: TrialConfig, data: PreparedData, encoder_folder: Path) -> ClickModel:
+    """Build a trial's model; what it doesn't train is the process's one copy of the encoder."""
     model = build_model(
-        encoder_folder, trial, num_segments=data.num_segments, base_rate=data.base_rate
+        encoder_folder,
+        trial,
+        num_segments=data.num_segments,
+        base_rate=data.base_rate,
+        share_weights=True,
     )
     choose_trained(model, trial)
+    own_trained_weights(model)
     return model
 
 
@@ -159,56 +176,82 @@ def _seed_epoch(seed: int, epoch: int, rank: int) -> None:
 def train_epoch(
     engine: Engine,
     source: BatchSource,
-    trial: TrialConfig,
+    batches: Sequence[np.ndarray],
     worker: Worker,
     *,
-    rng: np.random.Generator,
     mean_impressions: float,
+    micro_batch_rows: int | None = None,
     on_step: Callable[[int], None] | None = None,
 ) -> float:
-    """Take one optimizer step per batch over all rows.
+    """Take one optimizer step per batch.
 
     Args:
         engine: Holds the model.
         source: Training rows.
-        trial: Gives the batch size.
+        batches: Row numbers of each batch; equal on all workers.
         worker: Takes every ``world_size``-th row of each batch.
-        rng: Orders the rows; equal on all workers.
         mean_impressions: A row's usual impressions, which scale the loss.
+        micro_batch_rows: Most rows of a worker's forward pass; None: its share of a batch.
         on_step: Called with the finished steps of this epoch after each step.
 
     Returns:
         Mean binomial loss per impression over all workers' rows, in nats; the same on each.
     """
     engine.train()
-    rows = source.rows
-    batches = like_length_batches(rows.tokens.lengths, trial.batch_size, rng)
     total = torch.zeros((), device=engine.device)
     seen = 0.0
     for step, whole in enumerate(batches, start=1):
-        share = whole[worker.rank :: worker.world_size]
-        # A last batch of fewer rows than workers leaves some with none: they repeat one, unused.
-        indices = share if len(share) else whole[:1]
-        impressions = rows.impressions[indices] * (1 if len(share) else 0)
-        logits = engine.forward(**source.batch(indices))
-        summed = binomial_loss(
-            logits,
-            clicks=torch.from_numpy(np.minimum(rows.clicks[indices], impressions)).to(
-                engine.device
-            ),
-            impressions=torch.from_numpy(impressions).to(engine.device),
-        )
         # DeepSpeed averages over workers, so this is the batch's sum over rows x mean impressions.
-        rows_per_worker = len(whole) / worker.world_size
-        engine.backward_and_step(summed / (rows_per_worker * mean_impressions))
-        total += summed.detach()
-        seen += float(impressions.sum())
+        scale = 1 / (len(whole) / worker.world_size * mean_impressions)
+        parts = _worker_parts(whole, worker, micro_batch_rows)
+        for number, (indices, counts) in enumerate(parts, start=1):
+            if len(parts) > 1:
+                engine.accumulate(is_last=number == len(parts))
+            loss, impressions = _summed_loss(engine, source, indices, counts=counts)
+            engine.backward(loss * scale)
+            total += loss.detach()
+            seen += impressions
+        engine.step()
         if on_step is not None:
             on_step(step)
     sums = torch.stack([total.double(), torch.tensor(seen, device=total.device).double()])
     if worker.world_size > 1:
         engine.add_over_workers(sums)
     return float(sums[0] / sums[1])
+
+
+def _worker_parts(
+    whole: np.ndarray, worker: Worker, micro_batch_rows: int | None
+) -> list[tuple[np.ndarray, bool]]:
+    """Divide a batch over the workers, and this worker's share into what fits at once.
+
+    Returns:
+        Row numbers, at least one, and whether they count, for each part. All workers have as many
+        parts, because under ZeRO a pass through the model is a conversation between them.
+    """
+    share = whole[worker.rank :: worker.world_size]
+    largest = -(-len(whole) // worker.world_size)
+    num_parts = 1 if micro_batch_rows is None else -(-largest // micro_batch_rows)
+    # A worker without a row, as where a last batch has fewer than workers, repeats one, unused.
+    return [
+        (part, True) if len(part) else (whole[:1], False)
+        for part in np.array_split(share, num_parts)
+    ]
+
+
+def _summed_loss(
+    engine: Engine, source: BatchSource, indices: np.ndarray, *, counts: bool
+) -> tuple[torch.Tensor, float]:
+    """Run the model over rows; return their summed loss, in nats, and impressions."""
+    rows = source.rows
+    impressions = rows.impressions[indices] * (1 if counts else 0)
+    clicks = np.minimum(rows.clicks[indices], impressions)
+    loss = binomial_loss(
+        engine.forward(**source.batch(indices)),
+        clicks=torch.from_numpy(clicks).to(engine.device),
+        impressions=torch.from_numpy(impressions).to(engine.device),
+    )
+    return loss, float(impressions.sum())
 
 
 def binomial_loss(

@@ -11,7 +11,7 @@ import ray
 
 from spaces.trial_config import TrialConfig
 from trainables.mailbox import Command, Event
-from trainables.trial import checkpoint_folder, trial_result
+from trainables.trial import trial_result
 from trainables.trial_setup import Progress, Worker
 
 
@@ -101,15 +101,15 @@ class GangWorker:
             TrialConfig(**config["trial"]),
             config["setup"],
             self._worker,
+            checkpoints=Path(config["checkpoints"]),
             resume_from=None if resume_from is None else Path(resume_from),
         )
 
     def _train_epoch(self) -> None:
         assert self._progress is not None, "continue without a trial"
         progress = next(self._progress)
-        record = progress.save(checkpoint_folder(Path(self._config["checkpoints"]), progress.epoch))
         if self._worker.rank == 0:
-            result = trial_result(self._config["number"], progress, record, [])
+            result = trial_result(self._config["number"], progress, [])
             self._post("reported", result=result)
 
     def _drop(self) -> None:

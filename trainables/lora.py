@@ -4,6 +4,7 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 
+from trainables.dropout import replace_dropout
 from trainables.model import ClickModel
 
 ADAPTED_LAYERS = ("query", "value")
@@ -39,6 +40,7 @@ def add_adapters(model: ClickModel, *, rank: int, dropout: float, seed: int) -> 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         inject_adapter_in_model(config, model.encoder)
+    replace_dropout(model.encoder)
 
 
 def merge_adapters(model: ClickModel) -> None:

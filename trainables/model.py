@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from spaces.trial_config import TrialConfig
+from trainables.dropout import Dropout
 from trainables.encoder import load_bert
 from trainables.frozen_part import STATE_DTYPE, frozen_states, padding_mask
 
@@ -32,7 +33,7 @@ class ClickModel(nn.Module):
         self.num_segments = num_segments
         self.num_frozen: int | None = None
         hidden = encoder.config.hidden_size
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.head = nn.Linear(hidden if num_segments == 1 else 4 * hidden, 1)
         nn.init.normal_(self.head.weight, std=encoder.config.initializer_range)
         nn.init.zeros_(self.head.bias)
@@ -160,17 +161,23 @@ def _masked_mean(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 def build_model(
-    encoder_folder: Path, trial: TrialConfig, *, num_segments: int, base_rate: float | None = None
+    encoder_folder: Path,
+    trial: TrialConfig,
+    *,
+    num_segments: int,
+    base_rate: float | None = None,
+    share_weights: bool = False,
 ) -> ClickModel:
-    """Load the pretrained encoder under a new head, seeded by the trial.
+    """Put the pretrained encoder under a new head, seeded by the trial.
 
     Args:
         encoder_folder: Folder of the encoder (see ``trainables/encoder.py``).
         trial: Gives the dropout and the seed.
         num_segments: 1, or 2 where rows have a segment B.
         base_rate: Training clicks over impressions, where the head's bias starts.
+        share_weights: As for :func:`trainables.encoder.load_bert`.
     """
-    encoder = load_bert(encoder_folder, dropout=trial.dropout)
+    encoder = load_bert(encoder_folder, dropout=trial.dropout, share_weights=share_weights)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(trial.seed)
         model = ClickModel(encoder, num_segments=num_segments, dropout=trial.dropout)

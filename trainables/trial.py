@@ -8,17 +8,10 @@ from typing import Any
 from ray import tune
 
 from spaces.trial_config import TrialConfig
-from trainables.trial_setup import CheckpointRecord, Progress, TrialSetup, Worker
+from trainables.trial_setup import Progress, TrialSetup, Worker
 
 
-def checkpoint_folder(checkpoints: Path, epoch: int) -> Path:
-    """Return where a trial keeps the checkpoint of an epoch."""
-    return checkpoints / f"epoch-{epoch:04d}"
-
-
-def trial_result(
-    number: int, progress: Progress, checkpoint: CheckpointRecord, pids: list[int]
-) -> dict[str, Any]:
+def trial_result(number: int, progress: Progress, pids: list[int]) -> dict[str, Any]:
     """Say what a trial reports to Tune after an epoch; plain values only."""
     return {
         "trial_number": number,
@@ -26,7 +19,7 @@ def trial_result(
         "metrics": dict(progress.metrics),
         "seconds": progress.seconds,
         "config_hash": progress.config_hash,
-        "checkpoint": checkpoint.to_dict(),
+        "checkpoint": None if progress.checkpoint is None else progress.checkpoint.to_dict(),
         "pids": pids,
         "done": progress.done,
     }
@@ -59,20 +52,18 @@ class OneWorkerTrial(tune.Trainable):  # type: ignore[misc]
         from trainables.fine_tune import fine_tune
 
         self._number: int = config["number"]
-        self._checkpoints = Path(config["checkpoints"])
         resume_from = config["resume_from"]
         self._progress: Generator[Progress, None, None] = fine_tune(
             TrialConfig(**config["trial"]),
             setup,
             Worker(num_threads=setup.resources.cpus_per_worker),
+            checkpoints=Path(config["checkpoints"]),
             resume_from=None if resume_from is None else Path(resume_from),
         )
 
     def step(self) -> dict[str, Any]:
         """Train one epoch, write its checkpoint and report."""
-        progress = next(self._progress)
-        record = progress.save(checkpoint_folder(self._checkpoints, progress.epoch))
-        return trial_result(self._number, progress, record, [os.getpid()])
+        return trial_result(self._number, next(self._progress), [os.getpid()])
 
     def cleanup(self) -> None:
         """Release the engine."""

@@ -3,9 +3,8 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from cluster.resources import TrialResources
@@ -96,6 +95,5 @@ class Progress:
     """:meth:`TrialSetup.config_hash` of what the trial really ran with."""
     done: bool
     """Whether this was the last epoch."""
-    save: Callable[[Path], CheckpointRecord]
-    """Write a checkpoint to a folder, whole or not at all; every worker of the trial calls it with
-    the same folder."""
+    checkpoint: CheckpointRecord | None
+    """The checkpoint of this epoch, written; None if the trial keeps none."""

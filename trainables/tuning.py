@@ -15,3 +15,10 @@ def choose_trained(model: ClickModel, trial: TrialConfig) -> None:
         model.freeze_below(trial.tuned_layers)
     if trial.method == "lora":
         add_adapters(model, rank=trial.lora_rank, dropout=trial.dropout, seed=trial.seed)
+
+
+def own_trained_weights(model: ClickModel) -> None:
+    """Give what trains memory of its own, where a model shares weights with others."""
+    for weight in model.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.clone()

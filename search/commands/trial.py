@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,23 +108,26 @@ def _train(
     trial_config: "TrialConfig", setup: "TrialSetup", console: "Console", keep: Path | None
 ) -> None:
     from search.formatting import format_params
-    from trainables.trial import checkpoint_folder
+    from trainables.checkpoint import checkpoint_folder
 
     console.print(format_params(trial_config.effective()), highlight=False, soft_wrap=True)
-    for progress in _epochs(trial_config, setup, console):
+    for progress in _epochs(trial_config, setup, console, keep):
         metrics = ", ".join(f"{name} {value:.4f}" for name, value in progress.metrics.items())
         console.print(
             f"epoch {progress.epoch}/{trial_config.epochs}: {metrics} ({progress.seconds:.1f} s)",
             highlight=False,
             soft_wrap=True,
         )
-        if progress.done and keep is not None:
-            record = progress.save(checkpoint_folder(keep, progress.epoch))
-            console.print(f"checkpoint: {record.path}", highlight=False, soft_wrap=True)
+        if keep is not None:
+            shutil.rmtree(checkpoint_folder(keep, progress.epoch - 1), ignore_errors=True)
+        if progress.done and progress.checkpoint is not None:
+            console.print(
+                f"checkpoint: {progress.checkpoint.path}", highlight=False, soft_wrap=True
+            )
 
 
 def _epochs(
-    trial_config: "TrialConfig", setup: "TrialSetup", console: "Console"
+    trial_config: "TrialConfig", setup: "TrialSetup", console: "Console", keep: Path | None
 ) -> "Iterator[Progress]":
     """Train under a progress bar over optimizer steps."""
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -144,6 +148,7 @@ def _epochs(
             trial_config,
             setup,
             Worker(num_threads=len(os.sched_getaffinity(0))),
+            checkpoints=keep,
             on_step=lambda done, total: bar.update(task, completed=done, total=total),
         )
         with contextlib.closing(training):

@@ -12,7 +12,6 @@ from trainables.data.simulate import SimulationConfig, simulate, write_simulatio
 from trainables.data.table import load_clicks
 from trainables.encoder import encoder_fingerprint, find_encoder
 from trainables.fine_tune import fine_tune
-from trainables.trial import checkpoint_folder
 from trainables.trial_setup import Worker
 
 STUDY = """
@@ -87,9 +86,8 @@ def _train(
     setup = single_trial_setup(config, data)
     ledger.add_trial(number, {"learning_rate": learning_rate}, trial, setup.config_hash(trial))
     ledger.add_start(number)
-    for progress in fine_tune(trial, setup, Worker()):
-        checkpoints = folder / "checkpoints" / f"trial-{number:04d}"
-        record = progress.save(checkpoint_folder(checkpoints, progress.epoch))
+    checkpoints = folder / "checkpoints" / f"trial-{number:04d}"
+    for progress in fine_tune(trial, setup, Worker(), checkpoints=checkpoints):
         report = ReportRecord(
             number=number,
             epoch=progress.epoch,
@@ -97,4 +95,4 @@ def _train(
             seconds=progress.seconds,
             decision="continue",
         )
-        ledger.add_report(report, record, "completed")
+        ledger.add_report(report, progress.checkpoint, "completed")

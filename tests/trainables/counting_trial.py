@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from spaces.trial_config import TrialConfig
+from trainables.checkpoint import checkpoint_folder
 from trainables.trial_setup import CheckpointRecord, Progress, TrialSetup, Worker
 
 RAISE, DIE = 101, 102
@@ -16,7 +17,12 @@ RAISE, DIE = 101, 102
 
 
 def count_epochs(
-    trial: TrialConfig, setup: TrialSetup, worker: Worker, *, resume_from: Path | None = None
+    trial: TrialConfig,
+    setup: TrialSetup,
+    worker: Worker,
+    *,
+    checkpoints: Path,
+    resume_from: Path | None = None,
 ) -> Generator[Progress, None, None]:
     first = 1 if resume_from is None else int(resume_from.name.removeprefix("epoch-")) + 1
     for epoch in range(first, trial.epochs + 1):
@@ -28,18 +34,15 @@ def count_epochs(
             time.sleep(60)
         total = torch.ones(1)
         torch.distributed.all_reduce(total)
-
-        def save(folder: Path, epoch: int = epoch) -> CheckpointRecord:
-            torch.distributed.barrier()
-            if worker.rank == 0:
-                folder.mkdir(parents=True)
-            return CheckpointRecord(path=str(folder), epoch=epoch, num_bytes=0)
-
+        folder = checkpoint_folder(checkpoints, epoch)
+        torch.distributed.barrier()
+        if worker.rank == 0:
+            folder.mkdir(parents=True)
         yield Progress(
             epoch=epoch,
             metrics={"workers": float(total), "threads": float(torch.get_num_threads())},
             seconds=0.0,
             config_hash=setup.config_hash(trial),
             done=epoch == trial.epochs,
-            save=save,
+            checkpoint=CheckpointRecord(path=str(folder), epoch=epoch, num_bytes=0),
         )

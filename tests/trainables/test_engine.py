@@ -31,7 +31,8 @@ def _train(engine: Engine, seed: int, steps: int) -> list[float]:
             token_type_ids=torch.zeros_like(ids),
         )
         loss = (logits - 1).pow(2).mean()
-        engine.backward_and_step(loss)
+        engine.backward(loss)
+        engine.step()
         losses.append(loss.item())
     return losses
 
@@ -45,7 +46,8 @@ def test_a_resumed_engine_continues_exactly(
     config = DeepSpeedConfig(zero_stage=zero_stage, precision="fp32")  # type: ignore[arg-type]
     with open_engine(_model(tiny_encoder, trial), trial, config, Worker(), total_steps=8) as engine:
         _train(engine, seed=1, steps=4)
-        engine.save(tmp_path / "state")
+        engine.start_saving(tmp_path / "state", tmp_path / "weights")
+        engine.finish_saving()
         uninterrupted = _train(engine, seed=2, steps=4)
 
     with open_engine(_model(tiny_encoder, trial), trial, config, Worker(), total_steps=8) as engine:

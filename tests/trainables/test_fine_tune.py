@@ -30,6 +30,12 @@ def _run(trial: TrialConfig, setup: TrialSetup, resume_from: Path | None = None)
     return list(fine_tune(trial, setup, Worker(), resume_from=resume_from))
 
 
+def _first_checkpoint(setup: TrialSetup, folder: Path, trial: TrialConfig = TRIAL) -> Path:
+    checkpoint = next(fine_tune(trial, setup, Worker(), checkpoints=folder)).checkpoint
+    assert checkpoint is not None
+    return Path(checkpoint.path)
+
+
 def test_a_trial_learns_what_the_words_say(tiny_setup: TrialSetup) -> None:
     progress = _run(TRIAL, tiny_setup)
 
@@ -58,11 +64,10 @@ def test_a_resumed_trial_ends_as_one_left_alone(
         batch_size=16,
         epochs=3,
     )
-    running = fine_tune(trial, tiny_setup, Worker())
-    record = next(running).save(tmp_path / "epoch-0001")
-    rest = [dict(progress.metrics) for progress in running]
+    running = fine_tune(trial, tiny_setup, Worker(), checkpoints=tmp_path)
+    _, *rest = (dict(progress.metrics) for progress in running)
 
-    resumed = _run(trial, tiny_setup, resume_from=Path(record.path))
+    resumed = _run(trial, tiny_setup, resume_from=tmp_path / "epoch-0001")
 
     assert [dict(progress.metrics) for progress in resumed] == rest
 
@@ -72,8 +77,9 @@ def test_a_loaded_checkpoint_predicts_what_was_evaluated(
     tiny_setup: TrialSetup, tmp_path: Path, method: str
 ) -> None:
     trial = TrialConfig(method=method, learning_rate=3e-3, batch_size=16)  # type: ignore[arg-type]
-    progress = next(fine_tune(trial, tiny_setup, Worker()))
-    record = progress.save(tmp_path / "checkpoint")
+    progress = next(fine_tune(trial, tiny_setup, Worker(), checkpoints=tmp_path))
+    record = progress.checkpoint
+    assert record is not None
 
     rows = PreparedData.open(Path(tiny_setup.data_folder)).rows("validation")
     metrics = score(predict_probabilities(load_model(Path(record.path)), rows), rows, tiny_setup)
@@ -122,11 +128,11 @@ def test_another_machines_input_is_noticed(tiny_setup: TrialSetup, what: str) ->
 
 
 def test_another_trials_checkpoint_is_refused(tiny_setup: TrialSetup, tmp_path: Path) -> None:
-    record = next(fine_tune(TRIAL, tiny_setup, Worker())).save(tmp_path / "checkpoint")
+    checkpoint = _first_checkpoint(tiny_setup, tmp_path)
     other = dataclasses.replace(TRIAL, seed=1)
 
     with pytest.raises(RuntimeError, match="holds another trial"):
-        next(fine_tune(other, tiny_setup, Worker(), resume_from=Path(record.path)))
+        next(fine_tune(other, tiny_setup, Worker(), resume_from=checkpoint))
 
 
 def test_closing_a_trial_frees_the_process_for_the_next(tiny_setup: TrialSetup) -> None:
@@ -160,8 +166,7 @@ def test_aggregated_loss_is_the_sum_over_single_impressions(
 
 
 def test_probabilities_come_back_in_the_rows_order(tiny_setup: TrialSetup, tmp_path: Path) -> None:
-    record = next(fine_tune(TRIAL, tiny_setup, Worker())).save(tmp_path / "checkpoint")
-    model = load_model(Path(record.path))
+    model = load_model(_first_checkpoint(tiny_setup, tmp_path))
     rows = PreparedData.open(Path(tiny_setup.data_folder)).rows("validation")
 
     together = predict_probabilities(model, rows)

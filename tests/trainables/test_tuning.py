@@ -173,11 +173,10 @@ def test_a_resumed_trial_ends_as_one_left_alone(
     setup: TrialSetup, tmp_path: Path, method: str, augmentation: str
 ) -> None:
     trial = dataclasses.replace(TRIAL, method=method, augmentation=augmentation, epochs=3)  # type: ignore[arg-type]
-    running = fine_tune(trial, setup, Worker())
-    record = next(running).save(tmp_path / "epoch-0001")
-    rest = [dict(progress.metrics) for progress in running]
+    running = fine_tune(trial, setup, Worker(), checkpoints=tmp_path)
+    _, *rest = (dict(progress.metrics) for progress in running)
 
-    resumed = run(trial, setup, resume_from=Path(record.path))
+    resumed = run(trial, setup, resume_from=tmp_path / "epoch-0001")
 
     assert [dict(progress.metrics) for progress in resumed] == rest
 
@@ -187,10 +186,10 @@ def test_a_loaded_checkpoint_predicts_what_was_evaluated(
     setup: TrialSetup, tmp_path: Path, method: str
 ) -> None:
     trial = dataclasses.replace(TRIAL, method=method)  # type: ignore[arg-type]
-    progress = next(fine_tune(trial, setup, Worker()))
-    record = progress.save(tmp_path / "checkpoint")
+    progress = next(fine_tune(trial, setup, Worker(), checkpoints=tmp_path))
+    assert progress.checkpoint is not None
 
-    model = load_model(Path(record.path))
+    model = load_model(Path(progress.checkpoint.path))
 
     rows = PreparedData.open(Path(setup.data_folder)).rows("validation")
     metrics = score(predict_probabilities(model, rows), rows, setup)

@@ -33,8 +33,10 @@ CONFIG = CompressionConfig(keep_fractions=(0.5, 1.0), max_metric_drop=0.9)
 @pytest.fixture(scope="module")
 def checkpoint(tiny_setup: TrialSetup, tmp_path_factory: pytest.TempPathFactory) -> Path:
     trial = TrialConfig(method="full", learning_rate=3e-3, batch_size=16, epochs=2)
-    *_, last = fine_tune(trial, tiny_setup, Worker())
-    return Path(last.save(tmp_path_factory.mktemp("trial") / "epoch-0002").path)
+    folder = tmp_path_factory.mktemp("trial")
+    *_, last = fine_tune(trial, tiny_setup, Worker(), checkpoints=folder)
+    assert last.checkpoint is not None
+    return Path(last.checkpoint.path)
 
 
 @pytest.fixture(scope="module")
@@ -241,8 +243,9 @@ def test_the_packaged_encoder_gets_several_times_smaller_and_faster(
         data_fingerprint=data.fingerprint,
         encoder_fingerprint=encoder_fingerprint(find_encoder(encoder)),
     )
-    progress = next(fine_tune(TrialConfig(learning_rate=1e-3, epochs=1), setup, Worker()))
-    record = progress.save(tmp_path / "checkpoint")
+    trial = TrialConfig(learning_rate=1e-3, epochs=1)
+    record = next(fine_tune(trial, setup, Worker(), checkpoints=tmp_path)).checkpoint
+    assert record is not None
 
     report = compress(
         Path(record.path),
