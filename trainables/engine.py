@@ -100,6 +100,9 @@ class Engine:
         self._trained = [p for p in engine.module.parameters() if p.requires_grad]
         self._writer = concurrent.futures.ThreadPoolExecutor(max_workers=1)
         self._writing: list[concurrent.futures.Future[Any]] = []
+        if clipping:
+            # DeepSpeed's looks through the whole model for what has a gradient.
+            engine.zero_grad = engine.optimizer.zero_grad
         write = engine.checkpoint_engine.save
         engine.checkpoint_engine.save = lambda state_dict, path: self._write(
             write, state_dict, path
@@ -197,7 +200,7 @@ class Engine:
             future.result()
 
     def _write(self, write: Callable[[Any, Any], Any], content: object, path: object) -> None:
-        self._writing.append(self._writer.submit(write, content, path))
+        self._writing.append(self._writer.submit(_write_file, write, content, path))
 
     def load(self, folder: Path) -> None:
         """Go on from :meth:`start_saving`'s folder; every worker must call it.
@@ -245,6 +248,14 @@ class Engine:
 
         torch.distributed.all_reduce(tensor)
         return tensor
+
+
+def _write_file(write: Callable[[Any, Any], Any], content: object, path: object) -> None:
+    try:
+        write(content, path)
+    except RuntimeError as error:
+        # torch's writer says of a full disk no more than "unexpected pos 128 vs 0".
+        raise OSError(f"can't write {path} ({error}); is the disk full?") from error
 
 
 def _write_weights(weights: Mapping[str, "torch.Tensor"], path: Path) -> None:

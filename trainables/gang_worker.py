@@ -3,7 +3,6 @@
 import os
 import traceback
 from collections.abc import Callable, Generator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import ray
 
 from spaces.trial_config import TrialConfig
 from trainables.mailbox import Command, Event
-from trainables.trial import trial_result
+from trainables.trial import load_function, trial_result
 from trainables.trial_setup import Progress, Worker
 
 
@@ -37,13 +36,6 @@ def serve_trials(config: dict[str, Any]) -> None:
         num_threads=config["num_threads"],
     )
     GangWorker(config["mailbox"], worker, load_function(config["fine_tune"])).serve()
-
-
-def load_function(path: str) -> Callable[..., Any]:
-    """Import what ``module:function`` names."""
-    module, _, name = path.partition(":")
-    function: Callable[..., Any] = getattr(import_module(module), name)
-    return function
 
 
 class GangWorker:

@@ -1,7 +1,8 @@
 """A Tune trainable around it, one worker, in place."""
 
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,13 @@ def trial_result(number: int, progress: Progress, pids: list[int]) -> dict[str, 
     }
 
 
+def load_function(path: str) -> Callable[..., Any]:
+    """Import what ``module:function`` names."""
+    module, _, name = path.partition(":")
+    function: Callable[..., Any] = getattr(import_module(module), name)
+    return function
+
+
 class OneWorkerTrial(tune.Trainable):  # type: ignore[misc]
     """Iterates :func:`trainables.fine_tune.fine_tune` in its own process, one epoch a step.
 
@@ -32,6 +40,9 @@ class OneWorkerTrial(tune.Trainable):  # type: ignore[misc]
     The configuration holds ``number``, ``trial`` (a TrialConfig's fields), ``setup`` (a
     TrialSetup), ``checkpoints`` (this trial's folder) and ``resume_from`` (a checkpoint, or None).
     """
+
+    fine_tune = "trainables.fine_tune:fine_tune"
+    """What it iterates, as ``module:function``."""
 
     def setup(self, config: dict[str, Any]) -> None:
         """Start the trial that the configuration describes."""
@@ -48,12 +59,9 @@ class OneWorkerTrial(tune.Trainable):  # type: ignore[misc]
         if not setup.resources.gpus:
             # Ray doesn't hide GPUs from a process that asked for none. Set before torch looks.
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
-        # Imported here, so that a driver that only names this class doesn't load torch.
-        from trainables.fine_tune import fine_tune
-
         self._number: int = config["number"]
         resume_from = config["resume_from"]
-        self._progress: Generator[Progress, None, None] = fine_tune(
+        self._progress: Generator[Progress, None, None] = load_function(self.fine_tune)(
             TrialConfig(**config["trial"]),
             setup,
             Worker(num_threads=setup.resources.cpus_per_worker),

@@ -5,6 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from trainables.encoder import (
     EncoderConfig,
@@ -92,3 +94,40 @@ def test_dropout_is_set_and_the_pooler_is_left_out(tiny_encoder: Path) -> None:
 
     assert bert.pooler is None
     assert bert.config.hidden_dropout_prob == bert.config.attention_probs_dropout_prob == 0.25
+
+
+def test_models_share_weights_only_where_they_may(tiny_encoder: Path) -> None:
+    first, second = (load_bert(tiny_encoder, dropout=0.1, share_weights=True) for _ in range(2))
+    own = load_bert(tiny_encoder, dropout=0.1)
+
+    name = "encoder.layer.0.output.dense.weight"
+    weights = [model.get_parameter(name) for model in (first, second, own)]
+    assert weights[0].data_ptr() == weights[1].data_ptr() != weights[2].data_ptr()
+    torch.testing.assert_close(weights[2], weights[0])
+    # What is done to one model's parameters, such as freezing, isn't done to another's.
+    first.requires_grad_(requires_grad=False)
+    assert second.get_parameter(name).requires_grad
+
+
+def test_each_model_has_its_own_dropout(tiny_encoder: Path) -> None:
+    low, high = (load_bert(tiny_encoder, dropout=p, share_weights=True) for p in (0.1, 0.4))
+
+    for model, probability in ((low, 0.1), (high, 0.4)):
+        found = {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)}
+        assert found == {probability}
+        assert model.config.hidden_dropout_prob == probability
+
+
+def test_a_changed_encoder_is_read_again(tiny_encoder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "encoder"
+    shutil.copytree(tiny_encoder, folder)
+    name = "encoder.layer.0.output.dense.weight"
+    before = load_bert(folder, dropout=0.0).get_parameter(name).detach().clone()
+    weights = load_file(folder / "model.safetensors")
+    weights[name] = weights[name] + 1
+    save_file(weights, tmp_path / "new", metadata={"format": "pt"})
+    (tmp_path / "new").replace(folder / "model.safetensors")
+
+    after = load_bert(folder, dropout=0.0).get_parameter(name).detach()
+
+    torch.testing.assert_close(after, before + 1)
