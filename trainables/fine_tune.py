@@ -182,7 +182,7 @@ def train_epoch(
     """
     engine.train()
     rows = source.rows
-    batches = like_length_batches(rows.tokens.lengths, trial.batch_size, rng)
+    batches = like_length_batches(source.tokens.lengths, trial.batch_size, rng)
     total = torch.zeros((), device=engine.device)
     seen = 0.0
     for step, whole in enumerate(batches, start=1):

@@ -23,6 +23,7 @@ import pandas as pd
 import torch
 
 from spaces.trial_config import TrialConfig
+from trainables.array_cache import CACHE_FOLDER, ArrayCache
 from trainables.data.config import Columns, DataConfig
 from trainables.data.prepared import PreparedData, prepare
 from trainables.data.simulate import SimulationConfig, simulate
@@ -30,7 +31,7 @@ from trainables.data.table import load_clicks
 from trainables.encoder import EncoderConfig, encoder_fingerprint, find_encoder, num_layers
 from trainables.engine import DeepSpeedConfig
 from trainables.fine_tune import fine_tune
-from trainables.frozen_cache import CACHE_FOLDER, open_frozen_cache
+from trainables.frozen_cache import FrozenLayers
 from trainables.task import TaskConfig
 from trainables.trial_setup import TrialSetup, Worker
 
@@ -93,14 +94,13 @@ def measure(
 
 def build_seconds(data: PreparedData, encoder_folder: Path) -> float:
     started = time.perf_counter()
-    cache = open_frozen_cache(
-        data,
-        encoder_folder,
+    layers = FrozenLayers(
+        encoder_folder=encoder_folder,
         num_frozen=num_layers(encoder_folder) - TUNED_LAYERS,
-        budget_gb=EncoderConfig().cache_gb,
         device=torch.device("cpu"),
+        files=ArrayCache(data.folder / CACHE_FOLDER, budget_gb=EncoderConfig().cache_gb),
     )
-    assert cache is not None
+    assert layers.open_prepared(data) is not None
     return time.perf_counter() - started
 
 
