@@ -1,7 +1,10 @@
 """A batch reads what the cache holds and computes variants that it doesn't hold, row by row."""
 
 import dataclasses
+import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +27,31 @@ from trainables.tuning import choose_trained
 
 CPU = torch.device("cpu")
 MARK, VARIANT_MARK = 7.0, 3.0
+
+WORKER = """
+import json, sys
+import torch
+from spaces.trial_config import TrialConfig
+from trainables.encoder import EncoderConfig
+from trainables.engine import DeepSpeedConfig
+from trainables.fine_tune import fine_tune
+from trainables.trial_setup import TrialSetup, Worker
+
+given = json.loads(sys.argv[1])
+torch.distributed.init_process_group(
+    "gloo", init_method=given["meeting"], rank=given["rank"], world_size=2
+)
+setup = TrialSetup(
+    **given["setup"],
+    encoder=EncoderConfig(**given["encoder"]),
+    deepspeed=DeepSpeedConfig(precision="fp32", zero_stage=given["zero_stage"]),
+)
+trial = TrialConfig(
+    tuned_layers=1, learning_rate=3e-3, batch_size=16, epochs=2, augmentation="word_dropout"
+)
+for progress in fine_tune(trial, setup, Worker(rank=given["rank"], world_size=2)):
+    print("metrics", json.dumps(dict(progress.metrics)), flush=True)
+"""
 TRIAL = TrialConfig(
     method="full", tuned_layers=1, augmentation="word_dropout", augmentation_rate=0.5
 )
@@ -193,3 +221,52 @@ def test_without_room_for_its_variants_an_epoch_reads_what_it_may(
         if source.cached is not None:
             assert source.cached.variants is None
     assert sources.validation().cached is not None
+
+
+def train_with_two_workers(
+    setup: TrialSetup, meeting: Path, zero_stage: int, budgets_gb: tuple[float, float]
+) -> list[dict[str, float]]:
+    """Train an augmented trial; each worker has its own budget, so that not all may have files."""
+    processes = []
+    for rank, cache_gb in enumerate(budgets_gb):
+        given = {
+            "rank": rank,
+            "meeting": f"file://{meeting}",
+            "zero_stage": zero_stage,
+            "setup": {
+                "data_folder": setup.data_folder,
+                "data_fingerprint": setup.data_fingerprint,
+                "encoder_fingerprint": setup.encoder_fingerprint,
+            },
+            "encoder": {**dataclasses.asdict(setup.encoder), "cache_gb": cache_gb},
+        }
+        command = [sys.executable, "-c", WORKER, json.dumps(given)]
+        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    found = [
+        [json.loads(line[8:]) for line in output.splitlines() if line.startswith("metrics ")]
+        for output in outputs
+    ]
+    assert found[0] == found[1]
+    return found[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("zero_stage", [0, 3])
+def test_two_workers_train_alike_whether_both_or_one_or_none_has_states(
+    tiny_setup: TrialSetup, own_data: PreparedData, tmp_path: Path, zero_stage: int
+) -> None:
+    setup = dataclasses.replace(tiny_setup, data_folder=str(own_data.folder))
+    folder = own_data.folder / CACHE_FOLDER
+    computed = train_with_two_workers(setup, tmp_path / "none", zero_stage, (0.0, 0.0))
+    assert not folder.exists()
+
+    for name, budgets_gb in (("one", (1e-6, 1.0)), ("little", (1e-6, 1e-6)), ("both", (1.0, 1.0))):
+        shutil.rmtree(folder, ignore_errors=True)
+        cached = train_with_two_workers(setup, tmp_path / name, zero_stage, budgets_gb)
+
+        for one, other in zip(cached, computed, strict=True):
+            assert one == pytest.approx(other, abs=1e-5)
+    # The prepared rows' states, and each epoch's variants with theirs.
+    assert len(list(folder.iterdir())) == 5
