@@ -1,6 +1,5 @@
 """A split's rows as batches of what the model takes: token ids, or the frozen layers' output."""
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +8,11 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import torch
 
+from trainables.array_cache import CACHE_FOLDER, ArrayCache
 from trainables.augmentation.bank import AugmentationBank
+from trainables.augmentation.variants import EpochTokens, Variants, interleave
 from trainables.data.prepared import PreparedData, Rows
-from trainables.data.token_rows import TokenRows
-from trainables.frozen_cache import FrozenCache, open_frozen_cache
+from trainables.frozen_cache import FrozenCache, FrozenLayers
 
 if TYPE_CHECKING:
     from trainables.engine import Engine
@@ -24,14 +24,12 @@ if TYPE_CHECKING:
 class CachedStates:
     """What is known of some rows' frozen part."""
 
-    cache: FrozenCache
-    """Holds the states of the rows as they were prepared."""
-    originals: TokenRows
-    """The rows as they were prepared."""
-    varied: np.ndarray
-    """bool (n,): rows whose text an augmentation changed, which the cache doesn't hold."""
+    original: FrozenCache
+    """States of the rows as they were prepared."""
+    variants: FrozenCache | None
+    """States of the epoch's variants; None: they are computed in each step."""
     compute: Callable[..., torch.Tensor]
-    """:meth:`trainables.model.ClickModel.frozen_states`, for those rows."""
+    """:meth:`trainables.model.ClickModel.frozen_states`, for variants without states."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +37,9 @@ class BatchSource:
     """Rows, and how a batch of them reaches the model."""
 
     rows: Rows
-    """The rows; an epoch's tokens may be varied."""
+    """The rows as they were prepared."""
+    tokens: EpochTokens
+    """Their tokens in this epoch: an augmentation may have varied some."""
     device: torch.device
     """Where the model is."""
     cached: CachedStates | None = None
@@ -47,38 +47,43 @@ class BatchSource:
 
     def batch(self, indices: np.ndarray) -> dict[str, torch.Tensor | None]:
         """Return the arguments of :meth:`trainables.model.ClickModel.forward` for some rows."""
-        tokens = self.rows.tokens
+        batch = self.tokens.batch(indices)
         if self.cached is None:
-            return {**to_device(tokens.batch(indices), self.device)}
-        _, inside = tokens.positions(indices)
-        masks = to_device(tokens.masks(indices, inside), self.device)
-        states = self._states(self.cached, indices, longest=inside.shape[1])
-        return {"input_ids": None, **masks, "states": states}
+            return {**to_device(batch, self.device)}
+        del batch["input_ids"]
+        states = torch.from_numpy(self._states(self.cached, indices))
+        return {
+            "input_ids": None,
+            **to_device(batch, self.device),
+            "states": states.to(self.device, non_blocking=True),
+        }
 
-    def _states(self, cached: CachedStates, indices: np.ndarray, *, longest: int) -> torch.Tensor:
-        varied = cached.varied[indices]
-        if not varied.any():
-            gathered = cached.cache.gather(cached.originals, indices)
-            return torch.from_numpy(gathered).to(self.device, non_blocking=True)
-        parts = []
-        if not varied.all():
-            gathered = cached.cache.gather(cached.originals, indices[~varied])
-            parts.append((~varied, torch.from_numpy(gathered).to(self.device)))
-        batch = to_device(self.rows.tokens.batch(indices[varied]), self.device)
+    def _states(self, cached: CachedStates, indices: np.ndarray) -> np.ndarray:
+        varied, places = self.tokens.find(indices)
+        variants = self.tokens.variants
+        if variants is None or not varied.any():
+            return cached.original.gather(self.tokens.original, indices)
+        of_variants = self._states_of_variants(cached, variants, places[varied])
+        if varied.all():
+            return of_variants
+        original = cached.original.gather(self.tokens.original, indices[~varied])
+        return interleave(varied, original, of_variants)
+
+    def _states_of_variants(
+        self, cached: CachedStates, variants: Variants, places: np.ndarray
+    ) -> np.ndarray:
+        if cached.variants is not None:
+            return cached.variants.gather(variants.tokens, places)
         with torch.no_grad():
-            parts.append((varied, cached.compute(**batch)))
-        first = parts[0][1]
-        states = first.new_zeros(len(indices), longest, first.shape[2])
-        for chosen, part in parts:
-            states[torch.from_numpy(chosen).to(self.device), : part.shape[1]] = part
-        return states
+            states = cached.compute(**to_device(variants.tokens.batch(places), self.device))
+        return states.cpu().numpy()
 
 
 class TrialSources:
     """Where a trial's batches come from; the frozen layers' output from the cache, if it has any.
 
-    All workers must make one: they use the cache only if each of them can, since under ZeRO 3 a
-    forward pass is a conversation.
+    All workers must make one, and ask it for the same epochs: they use cached states only if each
+    of them has them, since under ZeRO 3 a forward pass is a conversation.
     """
 
     def __init__(
@@ -91,45 +96,60 @@ class TrialSources:
     ) -> None:
         self._data = data
         self._bank = bank
-        self._device = engine.device
+        self._engine = engine
         self._model = cast("ClickModel", engine.module)
         # Computing a varied row's frozen part apart from the others is no such conversation.
         self._vary_apart = setup.deepspeed.zero_stage < 3
-        self._cache: FrozenCache | None = None
+        self._files: ArrayCache | None = None
+        self._layers: FrozenLayers | None = None
+        self._original: FrozenCache | None = None
+        if setup.encoder.cache_gb > 0:
+            self._files = ArrayCache(data.folder / CACHE_FOLDER, budget_gb=setup.encoder.cache_gb)
         # Below the first layer there is only a table to look up.
-        if self._model.num_frozen and setup.encoder.cache_gb > 0:
-            cache = open_frozen_cache(
-                data,
-                encoder_folder,
+        if self._model.num_frozen and self._files is not None:
+            self._layers = FrozenLayers(
+                encoder_folder=encoder_folder,
                 num_frozen=self._model.num_frozen,
-                budget_gb=setup.encoder.cache_gb,
                 device=engine.device,
+                files=self._files,
             )
-            if engine.all_workers(cache is not None):
-                self._cache = cache
+            self._original = self._if_all_have(self._layers.open_prepared(data))
 
     def train(self, epoch: int) -> BatchSource:
         """Return the training rows of an epoch."""
-        rows, varied = self._data.rows("train"), self._bank.varied(epoch)
-        varied_rows = dataclasses.replace(rows, tokens=self._bank.tokens(epoch))
-        cached = self._cached(rows, varied) if self._vary_apart or not varied.any() else None
-        return BatchSource(rows=varied_rows, device=self._device, cached=cached)
+        rows = self._data.rows("train")
+        variants = self._bank.variants(epoch, self._files)
+        return BatchSource(
+            rows=rows,
+            tokens=EpochTokens(original=rows.tokens, variants=variants),
+            device=self._engine.device,
+            cached=self._cached(variants),
+        )
 
     def validation(self) -> BatchSource:
         """Return the validation rows."""
         rows = self._data.rows("validation")
-        cached = self._cached(rows, np.zeros(len(rows), dtype=bool))
-        return BatchSource(rows=rows, device=self._device, cached=cached)
-
-    def _cached(self, rows: Rows, varied: np.ndarray) -> CachedStates | None:
-        if self._cache is None:
-            return None
-        return CachedStates(
-            cache=self._cache,
-            originals=rows.tokens,
-            varied=varied,
-            compute=self._model.frozen_states,
+        return BatchSource(
+            rows=rows,
+            tokens=EpochTokens(original=rows.tokens),
+            device=self._engine.device,
+            cached=self._cached(None),
         )
+
+    def _cached(self, variants: Variants | None) -> CachedStates | None:
+        if self._original is None or self._layers is None:
+            return None
+        of_variants = None
+        if variants is not None:
+            of_variants = self._if_all_have(self._layers.open_variants(variants))
+            if of_variants is None and not self._vary_apart:
+                return None
+        return CachedStates(
+            original=self._original, variants=of_variants, compute=self._model.frozen_states
+        )
+
+    def _if_all_have(self, states: FrozenCache | None) -> FrozenCache | None:
+        return states if self._engine.all_workers(states is not None) else None
 
 
 def to_device(batch: Mapping[str, np.ndarray], device: torch.device) -> dict[str, torch.Tensor]:

@@ -29,8 +29,10 @@ class EncoderConfig:
     max_tokens: int = 64
     """Longest input, special tokens included; longer texts lose their end."""
     cache_gb: float = 4.0
-    """Disk space of a study for the output of frozen layers (``tuned_layers``), 2 bytes a number;
-    beyond it trials compute that output themselves. 0: they always do."""
+    """Disk space beside the prepared table for augmented texts (about 5 bytes a token) and for the
+    output of frozen layers (``tuned_layers``, 2 bytes a number), in 10^9 bytes. Beyond it augmented
+    files that no trial uses give way, and what still doesn't fit trials compute themselves. 0: they
+    always do. It needs no memory of its own: see :class:`trainables.array_cache.ArrayCache`."""
 
     def __post_init__(self) -> None:
         if not self.name:

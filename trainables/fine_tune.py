@@ -20,7 +20,7 @@ from trainables.checkpoint import (
 )
 from trainables.data.batching import like_length_batches
 from trainables.data.prepared import PreparedData, Rows
-from trainables.encoder import encoder_fingerprint, find_encoder, load_tokenizer
+from trainables.encoder import encoder_fingerprint, find_encoder
 from trainables.engine import Engine, open_engine
 from trainables.metrics import METRICS
 from trainables.model import ClickModel, build_model
@@ -68,8 +68,7 @@ def fine_tune(
     """
     torch.set_num_threads(worker.num_threads)
     data, encoder_folder = _find_inputs(setup)
-    tokenizer = load_tokenizer(encoder_folder, max_tokens=setup.encoder.max_tokens)
-    bank = AugmentationBank(data, trial, tokenizer, encoder_folder)
+    bank = AugmentationBank(data, trial, encoder_folder, max_tokens=setup.encoder.max_tokens)
     model = _build(trial, data, encoder_folder)
     steps_per_epoch = math.ceil(data.num_rows[0] / trial.batch_size)
     total_steps = steps_per_epoch * trial.epochs
@@ -93,7 +92,7 @@ def fine_tune(
                 engine,
                 source,
                 like_length_batches(
-                    source.rows.tokens.lengths,
+                    source.tokens.lengths,
                     trial.batch_size,
                     np.random.default_rng([trial.seed, epoch]),
                 ),
@@ -102,6 +101,8 @@ def fine_tune(
                 micro_batch_rows=setup.deepspeed.micro_batch_rows,
                 on_step=_count_from(on_step, (epoch - 1) * steps_per_epoch, total_steps),
             )
+            # Before the next epoch's variants are looked for: this one's may have to make room.
+            del source
             if not math.isfinite(loss):
                 raise TrainingDivergedError(
                     f"the training loss became {loss} in epoch {epoch}; "

@@ -44,12 +44,13 @@ from measuring import (
 from torch import nn
 
 from spaces.trial_config import TrialConfig
+from trainables.array_cache import CACHE_FOLDER, ArrayCache
 from trainables.batch_source import to_device
 from trainables.data.batching import like_length_batches
 from trainables.data.prepared import PreparedData, Rows
 from trainables.encoder import EncoderConfig, find_encoder, num_layers
 from trainables.fine_tune import binomial_loss, fine_tune
-from trainables.frozen_cache import open_frozen_cache
+from trainables.frozen_cache import FrozenLayers
 from trainables.metrics import METRICS
 from trainables.model import build_model
 from trainables.trial_setup import TrialSetup, Worker
@@ -282,14 +283,13 @@ class Sides:
 def _fill_cache(data: PreparedData) -> float:
     encoder = find_encoder(ENCODER)
     started = time.perf_counter()
-    cache = open_frozen_cache(
-        data,
-        encoder,
+    layers = FrozenLayers(
+        encoder_folder=encoder,
         num_frozen=num_layers(encoder) - TUNED_LAYERS,
-        budget_gb=ENCODER.cache_gb,
         device=torch.device("cpu"),
+        files=ArrayCache(data.folder / CACHE_FOLDER, budget_gb=ENCODER.cache_gb),
     )
-    assert cache is not None
+    assert layers.open_prepared(data) is not None
     return time.perf_counter() - started
 
 

@@ -14,11 +14,14 @@ import pytest
 import torch
 
 from spaces.trial_config import TrialConfig
+from trainables.array_cache import CACHE_FOLDER, ArrayCache
+from trainables.augmentation.bank import AugmentationBank
+from trainables.augmentation.variants import Variants
 from trainables.data.config import DataConfig
 from trainables.data.prepared import PreparedData, prepare
 from trainables.data.table import load_clicks
 from trainables.encoder import EncoderConfig
-from trainables.frozen_cache import CACHE_FOLDER, FrozenCache, open_frozen_cache
+from trainables.frozen_cache import FrozenCache, FrozenLayers
 from trainables.model import build_model
 from trainables.task import TaskConfig
 
@@ -28,17 +31,20 @@ NAME = "below-layer-1.npy"
 OPEN = """
 import logging, sys, torch
 from pathlib import Path
+from trainables.array_cache import CACHE_FOLDER, ArrayCache
 from trainables.data.prepared import PreparedData
-from trainables.frozen_cache import open_frozen_cache
+from trainables.frozen_cache import FrozenLayers
 
 logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(message)s")
 torch.set_num_threads(1)
 print("ready", flush=True)
 sys.stdin.readline()
-cache = open_frozen_cache(
-    PreparedData.open(Path(sys.argv[1])), Path(sys.argv[2]),
-    num_frozen=1, budget_gb=1.0, device=torch.device("cpu"),
+data = PreparedData.open(Path(sys.argv[1]))
+layers = FrozenLayers(
+    encoder_folder=Path(sys.argv[2]), num_frozen=1, device=torch.device("cpu"),
+    files=ArrayCache(data.folder / CACHE_FOLDER, budget_gb=1.0),
 )
+cache = layers.open_prepared(data)
 print("sum", float(cache.states.astype("float64").sum()))
 """
 
@@ -50,8 +56,15 @@ def data(tiny_table: DataConfig, tiny_encoder: Path, tmp_path: Path) -> Prepared
     return prepare(load_clicks(tiny_table, TaskConfig()), encoder, tmp_path)
 
 
+def layers_of(
+    data: PreparedData, encoder: Path, *, num_frozen: int = 1, budget_gb: float = 1.0
+) -> FrozenLayers:
+    files = ArrayCache(data.folder / CACHE_FOLDER, budget_gb=budget_gb)
+    return FrozenLayers(encoder_folder=encoder, num_frozen=num_frozen, device=CPU, files=files)
+
+
 def open_cache(data: PreparedData, encoder: Path, budget_gb: float = 1.0) -> FrozenCache | None:
-    return open_frozen_cache(data, encoder, num_frozen=1, budget_gb=budget_gb, device=CPU)
+    return layers_of(data, encoder, budget_gb=budget_gb).open_prepared(data)
 
 
 def start(data: PreparedData, encoder: Path) -> "subprocess.Popen[str]":
@@ -61,7 +74,7 @@ def start(data: PreparedData, encoder: Path) -> "subprocess.Popen[str]":
 
 
 def files(data: PreparedData) -> set[str]:
-    return {path.name for path in (data.folder / CACHE_FOLDER).iterdir() if path.suffix != ".lock"}
+    return {path.name for path in (data.folder / CACHE_FOLDER).iterdir()}
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])
@@ -128,7 +141,7 @@ def test_two_processes_at_once_compute_it_once(data: PreparedData, tiny_encoder:
     sums = [line for output in outputs for line in output.splitlines() if line.startswith("sum")]
     assert len(sums) == 2
     assert len(set(sums)) == 1
-    assert sum(output.count("computed the output of 1 frozen layers") for output in outputs) == 1
+    assert sum(output.count(f"made {data.folder}") for output in outputs) == 1
     assert files(data) == {NAME}
 
 
@@ -153,7 +166,7 @@ def test_who_waits_for_a_builder_that_is_killed_builds(
     output, _ = waiting.communicate(timeout=120)
 
     assert waiting.returncode == 0
-    assert "computed the output of 1 frozen layers" in output
+    assert f"made {data.folder}" in output
     assert files(data) == {NAME}
 
 
@@ -184,12 +197,60 @@ def test_all_cuts_share_the_budget(data: PreparedData, tiny_encoder: Path) -> No
     size = (data.folder / CACHE_FOLDER / NAME).stat().st_size
 
     with pytest.warns(RuntimeWarning, match=r"encoder\.cache_gb"):
-        second = open_frozen_cache(
-            data, tiny_encoder, num_frozen=2, budget_gb=1.5 * size / 1e9, device=CPU
-        )
+        second = layers_of(
+            data, tiny_encoder, num_frozen=2, budget_gb=1.5 * size / 1e9
+        ).open_prepared(data)
 
     assert second is None
     assert files(data) == {NAME}
+
+
+def variants_of(data: PreparedData, encoder: Path, epoch: int) -> Variants:
+    trial = TrialConfig(augmentation="word_dropout", augmentation_rate=0.5)
+    bank = AugmentationBank(data, trial, encoder, max_tokens=16)
+    variants = bank.variants(epoch)
+    assert variants is not None
+    return variants
+
+
+def test_states_of_variants_are_what_the_model_computes(
+    data: PreparedData, tiny_encoder: Path, np_rng: np.random.Generator
+) -> None:
+    variants = variants_of(data, tiny_encoder, 1)
+    model = build_model(tiny_encoder, TrialConfig(), num_segments=1)
+    model.freeze_below(1)
+    places = np_rng.permutation(len(variants.rows))[:7]
+    batch = {name: torch.from_numpy(a) for name, a in variants.tokens.batch(places).items()}
+
+    for _ in range(2):  # Computed, then read.
+        cache = layers_of(data, tiny_encoder).open_variants(variants)
+
+        assert cache is not None
+        found = torch.from_numpy(cache.gather(variants.tokens, places))
+        inside = batch["attention_mask"].bool()
+        torch.testing.assert_close(
+            found[inside].float(),
+            model.frozen_states(**batch)[inside].float(),
+            atol=2e-3,
+            rtol=2e-3,
+        )
+
+
+def test_the_states_of_other_variants_give_way_and_those_of_prepared_rows_stay(
+    data: PreparedData, tiny_encoder: Path
+) -> None:
+    sets = [variants_of(data, tiny_encoder, epoch) for epoch in range(3)]
+    open_cache(data, tiny_encoder)
+    layers_of(data, tiny_encoder).open_variants(sets[0])
+    size = sum(path.stat().st_size for path in (data.folder / CACHE_FOLDER).iterdir())
+
+    layers = layers_of(data, tiny_encoder, budget_gb=1.1 * size / 1e9)
+    found = [layers.open_variants(variants) is not None for variants in sets[1:]]
+
+    assert found == [True, True]
+    assert NAME in files(data)
+    assert {name for name in files(data) if sets[2].digest in name}
+    assert len(files(data)) == 2
 
 
 @contextlib.contextmanager

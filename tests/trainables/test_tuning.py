@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from spaces.trial_config import TrialConfig
+from trainables.array_cache import CACHE_FOLDER
 from trainables.checkpoint import load_model
 from trainables.data.config import Columns, DataConfig
 from trainables.data.prepared import PreparedData, prepare
 from trainables.data.table import load_clicks
 from trainables.engine import DeepSpeedConfig
 from trainables.fine_tune import fine_tune, predict_probabilities, score
-from trainables.frozen_cache import CACHE_FOLDER
 from trainables.model import ClickModel, build_model
 from trainables.task import TaskConfig
 from trainables.trial_setup import Progress, TrialSetup, Worker
@@ -121,7 +121,11 @@ def test_more_layers_than_the_encoder_has_are_refused(tiny_encoder: Path) -> Non
         model.freeze_below(3)
 
 
-@pytest.mark.parametrize("augmentation", ["none", "word_dropout"])
+def cache_files(setup: TrialSetup) -> set[str]:
+    return {path.name for path in (Path(setup.data_folder) / CACHE_FOLDER).iterdir()}
+
+
+@pytest.mark.parametrize("augmentation", ["none", "synonym", "word_dropout"])
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_cached_and_uncached_training_give_the_same_losses(
     setup: TrialSetup, method: str, augmentation: str
@@ -131,23 +135,53 @@ def test_cached_and_uncached_training_give_the_same_losses(
 
     cached = run(trial, setup)
 
-    assert (Path(setup.data_folder) / CACHE_FOLDER / "below-layer-1.npy").is_file()
+    # Variants and their states, for each epoch.
+    assert len(cache_files(setup)) == (1 if augmentation == "none" else 1 + 2 * TRIAL.epochs)
+    assert "below-layer-1.npy" in cache_files(setup)
     for one, other in zip(cached, computed, strict=True):
         assert one.metrics == pytest.approx(other.metrics, abs=1e-5)
 
 
 def test_a_trial_without_room_says_so_and_trains_alike(setup: TrialSetup) -> None:
-    with pytest.warns(RuntimeWarning, match=r"every trial computes it") as warned:
+    with pytest.warns(RuntimeWarning, match=r"trials compute what would be in it") as warned:
         short = run(TRIAL, with_cache_gb(setup, 1e-6))
 
     assert len(warned) == 1
     assert [p.metrics for p in short] == [p.metrics for p in run(TRIAL, uncached(setup))]
 
 
-def test_two_segments_are_cached_too(pair_setup: TrialSetup) -> None:
-    computed = run(TRIAL, uncached(pair_setup))
+def test_a_trial_with_room_for_some_epochs_variants_trains_alike(setup: TrialSetup) -> None:
+    trial = dataclasses.replace(TRIAL, augmentation="word_dropout", epochs=3)
+    computed = run(trial, uncached(setup))
+    run(dataclasses.replace(trial, epochs=1), setup)
+    folder = Path(setup.data_folder) / CACHE_FOLDER
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    shutil.rmtree(folder)
 
-    cached = run(TRIAL, pair_setup)
+    cached = run(trial, with_cache_gb(setup, 1.1 * size / 1e9))
+
+    # The last epoch's files took the room of those before.
+    assert len(cache_files(setup)) == 3
+    for one, other in zip(cached, computed, strict=True):
+        assert one.metrics == pytest.approx(other.metrics, abs=1e-5)
+
+
+def test_trials_with_equal_augmentation_share_its_variants(setup: TrialSetup) -> None:
+    trial = dataclasses.replace(TRIAL, augmentation="word_dropout")
+    run(trial, setup)
+    files = cache_files(setup)
+
+    run(dataclasses.replace(trial, learning_rate=1e-3, batch_size=8), setup)
+
+    assert cache_files(setup) == files
+
+
+@pytest.mark.parametrize("augmentation", ["none", "word_dropout"])
+def test_two_segments_are_cached_too(pair_setup: TrialSetup, augmentation: str) -> None:
+    trial = dataclasses.replace(TRIAL, augmentation=augmentation)  # type: ignore[arg-type]
+    computed = run(trial, uncached(pair_setup))
+
+    cached = run(trial, pair_setup)
 
     for one, other in zip(cached, computed, strict=True):
         assert one.metrics == pytest.approx(other.metrics, abs=1e-5)

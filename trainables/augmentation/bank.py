@@ -1,17 +1,23 @@
-"""The training rows' variant of each epoch, tokenized."""
+"""The training rows' variants of each epoch, tokenized once for all trials that ask for them."""
 
+import functools
+import hashlib
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from spaces.trial_config import TrialConfig
+from trainables.array_cache import VARIANT_PREFIX, ArrayCache
 from trainables.augmentation import OPERATIONS
+from trainables.augmentation.variants import Variants, are_variants
 from trainables.data.prepared import PreparedData
-from trainables.data.token_rows import TokenRows, concatenate, tokenize
+from trainables.data.token_rows import tokenize
+from trainables.encoder import load_tokenizer
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+FORMAT_VERSION = 1
+"""Rises when the same configuration gives other variants, or their file another meaning; files of
+other versions are then no longer found."""
 
 VARIED_SHARE = 0.5
 """Share of the rows that an epoch varies. The others stay as they are, so that a model also sees
@@ -23,61 +29,85 @@ STREAM = 1
 
 
 class AugmentationBank:
-    """Gives a trial the tokens of its training rows, varied anew in each epoch."""
+    """Gives a trial the variants of its training rows, other ones in each epoch."""
 
     def __init__(
         self,
         prepared: PreparedData,
         trial: TrialConfig,
-        tokenizer: "Tokenizer",
         encoder_folder: Path,
+        *,
+        max_tokens: int,
     ) -> None:
-        """Load what the trial's operation needs.
+        """Take what variants are made of; it is loaded when some have to be made.
 
         Args:
             prepared: The data.
             trial: Names the operation, its rate and the seed.
-            tokenizer: The one that the data was prepared with.
             encoder_folder: The encoder's files.
+            max_tokens: Longest input, as the data was prepared.
         """
-        self._original = prepared.rows("train").tokens
+        self._prepared = prepared
         self._trial = trial
-        self._tokenizer = tokenizer
-        if trial.augmentation != "none":
-            self._operation = OPERATIONS[trial.augmentation](encoder_folder)
-            self._texts = prepared.rows("train").texts()
+        self._max_tokens = max_tokens
+        self._encoder_folder = encoder_folder
 
-    def tokens(self, epoch: int) -> TokenRows:
-        """Return all training rows in their order, some of them varied.
+    def variants(self, epoch: int, files: ArrayCache | None = None) -> Variants | None:
+        """Return an epoch's variants.
 
-        The same configuration, data and epoch give the same tokens, on every worker.
+        The same operation, rate, seed, data and epoch give the same ones, on every worker, whether
+        they are read or made.
 
         Args:
             epoch: Number of the epoch.
+            files: Where variants are kept; those that are there are read, others are made and left
+                there for whoever wants the same. None: they are made in memory.
+
+        Returns:
+            The variants; None if nothing is varied.
         """
-        trial = self._trial
         chosen, rng = self._choose(epoch)
-        if not chosen.any():
-            return self._original
-        num_rows, varied = len(self._original), np.flatnonzero(chosen)
-        columns = zip(*(self._texts[row] for row in varied), strict=True)
-        texts = [self._operation(column, trial.augmentation_rate, rng) for column in columns]
-        places = np.arange(num_rows)
-        places[varied] = num_rows + np.arange(len(varied))
-        return concatenate([self._original, tokenize(texts, self._tokenizer)]).take(places)
-
-    def varied(self, epoch: int) -> np.ndarray:
-        """Return which rows :meth:`tokens` varies in an epoch, bool (n,).
-
-        Args:
-            epoch: Number of the epoch.
-        """
-        return self._choose(epoch)[0]
+        rows = np.flatnonzero(chosen)
+        if not len(rows):
+            return None
+        # Without room for a file, what was made for it is what the trial uses.
+        make = functools.cache(lambda: self._make(rows, rng))
+        if files is not None:
+            arrays = files.open(
+                self._file_name(epoch),
+                lambda: make().to_arrays(),
+                fits=lambda found: are_variants(found, rows),
+            )
+            if arrays is not None:
+                return Variants.from_arrays(arrays)
+        return make()
 
     def _choose(self, epoch: int) -> tuple[np.ndarray, np.random.Generator]:
-        """Draw the rows to vary, and return what draws their variants."""
+        """Draw the rows to vary, bool (n,), and return what draws their variants."""
         # A stream of its own: the order of the rows is drawn from (seed, epoch).
         rng = np.random.default_rng([self._trial.seed, epoch, STREAM])
+        num_rows = self._prepared.num_rows[0]
         if self._trial.augmentation == "none" or self._trial.augmentation_rate == 0:
-            return np.zeros(len(self._original), dtype=bool), rng
-        return rng.random(len(self._original)) < VARIED_SHARE, rng
+            return np.zeros(num_rows, dtype=bool), rng
+        return rng.random(num_rows) < VARIED_SHARE, rng
+
+    def _make(self, rows: np.ndarray, rng: np.random.Generator) -> Variants:
+        trial = self._trial
+        operation = OPERATIONS[trial.augmentation](self._encoder_folder)
+        texts = self._prepared.rows("train").texts()
+        columns = zip(*(texts[row] for row in rows), strict=True)
+        varied = [operation(column, trial.augmentation_rate, rng) for column in columns]
+        tokenizer = load_tokenizer(self._encoder_folder, max_tokens=self._max_tokens)
+        return Variants.make(rows, tokenize(varied, tokenizer))
+
+    def _file_name(self, epoch: int) -> str:
+        trial = self._trial
+        identity = [
+            FORMAT_VERSION,
+            trial.augmentation,
+            float(trial.augmentation_rate),
+            trial.seed,
+            epoch,
+        ]
+        key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+        return f"{VARIANT_PREFIX}{trial.augmentation}-{key}.npy"

@@ -1,16 +1,19 @@
 """The bank varies about half of the rows, anew in each epoch, in their places."""
 
-import time
+import shutil
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from spaces.trial_config import TrialConfig
+from trainables.array_cache import ArrayCache
 from trainables.augmentation import OPERATIONS
 from trainables.augmentation.bank import VARIED_SHARE, AugmentationBank
-from trainables.data.prepared import PreparedData, prepare
+from trainables.augmentation.variants import EpochTokens
+from trainables.data.prepared import TEXTS_FILE, PreparedData, prepare
 from trainables.data.table import ClickTable
-from trainables.data.token_rows import TokenRows
 from trainables.encoder import EncoderConfig, find_encoder, load_tokenizer
 
 ENCODER = EncoderConfig(max_tokens=32)
@@ -38,67 +41,137 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
 def make_bank(data: PreparedData, augmentation: str, **settings: object) -> AugmentationBank:
     folder = find_encoder(ENCODER)
     trial = TrialConfig(augmentation=augmentation, **settings)  # type: ignore[arg-type]
-    return AugmentationBank(data, trial, load_tokenizer(folder, max_tokens=32), folder)
+    return AugmentationBank(data, trial, folder, max_tokens=32)
 
 
-def same_rows(first: TokenRows, second: TokenRows) -> np.ndarray:
-    return np.array(
-        [
-            np.array_equal(
-                first.ids[first.offsets[row] : first.offsets[row + 1]],
-                second.ids[second.offsets[row] : second.offsets[row + 1]],
-            )
-            for row in range(len(first))
-        ]
-    )
+def epoch_tokens(data: PreparedData, bank: AugmentationBank, epoch: int) -> EpochTokens:
+    return EpochTokens(original=data.rows("train").tokens, variants=bank.variants(epoch))
 
 
-def test_without_augmentation_rows_stay_as_they_are(data: PreparedData) -> None:
-    tokens = make_bank(data, "none").tokens(3)
+def texts_of(tokens: EpochTokens) -> list[list[int]]:
+    """Return each row's token ids."""
+    ids = tokens.batch(np.arange(len(tokens)))["input_ids"]
+    return [row[:length].tolist() for row, length in zip(ids, tokens.lengths, strict=True)]
 
-    assert same_rows(tokens, data.rows("train").tokens).all()
+
+@pytest.mark.parametrize("settings", [{}, {"augmentation_rate": 0.0}])
+def test_nothing_is_varied_without_augmentation_or_at_rate_zero(
+    data: PreparedData, settings: dict[str, float]
+) -> None:
+    augmentation = "word_dropout" if settings else "none"
+
+    assert make_bank(data, augmentation, **settings).variants(3) is None
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_about_half_of_the_rows_are_varied_and_each_stays_in_its_place(
     data: PreparedData, name: str
 ) -> None:
-    original = data.rows("train").tokens
+    original = texts_of(EpochTokens(original=data.rows("train").tokens))
     tokenizer = load_tokenizer(find_encoder(ENCODER), max_tokens=32)
 
-    tokens = make_bank(data, name, augmentation_rate=0.5).tokens(0)
+    tokens = texts_of(epoch_tokens(data, make_bank(data, name, augmentation_rate=0.5), 0))
 
+    changed = [one != other for one, other in zip(tokens, original, strict=True)]
     assert len(tokens) == NUM_ROWS
     # Four standard deviations of a share among 2,000 rows.
-    assert 1 - same_rows(tokens, original).mean() == pytest.approx(VARIED_SHARE, abs=0.045)
+    assert np.mean(changed) == pytest.approx(VARIED_SHARE, abs=0.045)
     # The number at the end of each title is protected, so it tells which row this is.
     for row in (0, 1, 2, 1_234, NUM_ROWS - 1):
-        text = tokenizer.decode(tokens.ids[tokens.offsets[row] : tokens.offsets[row + 1]].tolist())
-        assert text.split()[-1] == str(row)
+        assert tokenizer.decode(tokens[row]).split()[-1] == str(row)
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_the_variant_follows_from_seed_and_epoch(data: PreparedData, name: str) -> None:
-    first = make_bank(data, name).tokens(1)
+    first, again = (make_bank(data, name).variants(1) for _ in range(2))
+    others = [make_bank(data, name).variants(2), make_bank(data, name, seed=1).variants(1)]
 
-    assert same_rows(make_bank(data, name).tokens(1), first).all()
-    assert not same_rows(make_bank(data, name).tokens(2), first).all()
-    assert not same_rows(make_bank(data, name, seed=1).tokens(1), first).all()
-
-
-def test_rate_zero_varies_nothing(data: PreparedData) -> None:
-    tokens = make_bank(data, "word_dropout", augmentation_rate=0.0).tokens(0)
-
-    assert same_rows(tokens, data.rows("train").tokens).all()
+    assert first is not None
+    assert again is not None
+    assert first.digest == again.digest
+    for other in others:
+        assert other is not None
+        assert other.digest != first.digest
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
-def test_two_thousand_rows_take_less_than_three_tenths_of_a_second(
-    data: PreparedData, name: str
+def test_variants_that_are_read_are_those_that_were_made(
+    data: PreparedData, tmp_path: Path
 ) -> None:
-    bank = make_bank(data, name)
+    files = ArrayCache(tmp_path / "cache", budget_gb=1.0)
+    in_memory = make_bank(data, "word_dropout").variants(1)
 
-    started = time.process_time()
-    bank.tokens(0)
+    made, read = (make_bank(data, "word_dropout").variants(1, files) for _ in range(2))
 
-    assert time.process_time() - started < 0.3
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    for found in (made, read):
+        assert found is not None
+        assert in_memory is not None
+        assert found.digest == in_memory.digest
+        np.testing.assert_array_equal(found.rows, in_memory.rows)
+        np.testing.assert_array_equal(found.tokens.ids, in_memory.tokens.ids)
+
+
+def test_variants_that_are_there_need_no_texts(data: PreparedData, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(data.folder, folder)
+    files = ArrayCache(tmp_path / "cache", budget_gb=1.0)
+    bank = make_bank(PreparedData.open(folder), "word_dropout")
+    made = bank.variants(1, files)
+    (folder / TEXTS_FILE).unlink()
+
+    read = bank.variants(1, files)
+
+    assert made is not None
+    assert read is not None
+    assert read.digest == made.digest
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"augmentation_rate": 0.2}, {"seed": 1}, {"epoch": 2}, {"augmentation": "synonym"}],
+)
+def test_other_variants_are_another_file(
+    data: PreparedData, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    files = ArrayCache(tmp_path / "cache", budget_gb=1.0)
+    for changes in ({}, settings):
+        wanted = {"augmentation": "word_dropout", "epoch": 1, **changes}
+        epoch = wanted.pop("epoch")
+        make_bank(data, **wanted).variants(epoch, files)
+
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_a_file_with_a_changed_byte_is_made_anew(data: PreparedData, tmp_path: Path) -> None:
+    files = ArrayCache(tmp_path / "cache", budget_gb=1.0)
+    make_bank(data, "word_dropout").variants(1, files)
+    (path,) = (tmp_path / "cache").iterdir()
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+
+    make_bank(data, "word_dropout").variants(1, files)
+
+    assert path.read_bytes() == whole
+
+
+def test_without_room_variants_are_made_in_memory_and_that_is_said(
+    data: PreparedData, tmp_path: Path
+) -> None:
+    files = ArrayCache(tmp_path / "cache", budget_gb=1e-6)
+    expected = make_bank(data, "word_dropout").variants(1)
+
+    with pytest.warns(RuntimeWarning, match=r"can't be kept .*encoder\.cache_gb allows"):
+        found = make_bank(data, "word_dropout").variants(1, files)
+
+    assert found is not None
+    assert expected is not None
+    assert found.digest == expected.digest
+
+
+def test_a_bank_whose_draw_varies_no_row_varies_nothing(
+    data: PreparedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainables.augmentation.bank.VARIED_SHARE", 0.0)
+
+    assert make_bank(data, "word_dropout").variants(1) is None
