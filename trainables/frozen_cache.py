@@ -182,7 +182,7 @@ class _Builder:
         states = np.empty(
             (tokens.offsets[rows[-1] + 1] - first, encoder.config.hidden_size), dtype=STORED
         )
-        ordered = rows[np.argsort(tokens.lengths[rows], kind="stable")]
+        ordered = rows[np.argsort(tokens.lengths_of(rows), kind="stable")]
         for start in range(0, len(ordered), BATCH_ROWS):
             indices = ordered[start : start + BATCH_ROWS]
             batch = {
