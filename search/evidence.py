@@ -22,6 +22,7 @@ from trainables.compression.report import CompressionReport
 from trainables.data.config import SPLIT_NAMES
 from trainables.data.describe import PartDescription
 from trainables.data.prepared import PreparedData
+from trainables.data.store import DATA_FOLDER
 from trainables.metrics import METRICS, Metric
 
 REPORT_FILE = "report.html"
@@ -105,7 +106,7 @@ def read_evidence(folder: Path) -> StudyEvidence:
         scored: list[dict[str, Any]] = ledger.fact(SCORES_FACT, [])
         known: dict[str, Any] | None = ledger.fact("data")
     best = _chosen(folder)
-    data = None if known is None else _open_data(folder / "data" / known["fingerprint"])
+    data = None if known is None else _open_data(folder / DATA_FOLDER / known["fingerprint"])
     # A trial may have been compressed, and scored, more than once: by its bundle's hash.
     graph = None if best is None else entries.get(best, {}).get("model_sha256")
     scores = [FinalScores.from_dict(entry) for entry in scored]

@@ -24,6 +24,7 @@ from search.study_config import StudyConfig
 from search.trial_record import TrialRecord
 from trainables.bundle.verify import VerifyResult, verify_bundle
 from trainables.compression.report import CompressionReport
+from trainables.data.store import DATA_FOLDER
 from trainables.metrics import METRICS
 
 BEST = "best"
@@ -162,7 +163,7 @@ def _sweep(folder: Path) -> None:
 
 def _data_folder(ledger: Ledger, folder: Path) -> Path:
     # Not the path that the checkpoints name: a study's folder may be moved as a whole.
-    return folder.resolve() / "data" / str(ledger.fact("data")["fingerprint"])
+    return folder.resolve() / DATA_FOLDER / str(ledger.fact("data")["fingerprint"])
 
 
 def _job(

@@ -74,12 +74,13 @@ def _references(config: StudyConfig, rows: Rows) -> tuple[dict[str, np.ndarray],
 
 def _same_rows(table: ClickTable, rows: Rows) -> bool:
     test = table.split == 2
-    columns = ([column[row] for row in np.flatnonzero(test)] for column in table.texts)
-    texts = list(zip(*columns, strict=True))
     return (
         np.array_equal(table.clicks[test], rows.clicks)
         and np.array_equal(table.impressions[test], rows.impressions)
-        and texts == rows.texts()
+        and all(
+            ours.take(np.flatnonzero(test)).has_same_texts(theirs)
+            for ours, theirs in zip(table.texts, rows.text_columns(), strict=True)
+        )
     )
 
 

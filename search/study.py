@@ -146,10 +146,10 @@ class Study:
             ValueError: if the study can't be run as it is, with what to do about it.
             ConnectionError: if the cluster can't be joined.
         """
-        from trainables.data.prepared import prepare
+        from trainables.data.store import prepare_shared
 
         table = self.check(address=address, resume=resume, on_event=on_event)
-        data = prepare(table, self.config.encoder, self.folder / "data")
+        data = prepare_shared(table, self.config.encoder, self.folder)
         self._check_prepared(data)
         setup = self._setup(data, encoder_fingerprint(find_encoder(self.config.encoder)))
         self._run(setup, _facts(data, table.fingerprint), address, on_event)

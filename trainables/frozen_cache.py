@@ -97,9 +97,8 @@ class FrozenLayers:
 
     def _compute(self, tokens: TokenRows) -> Iterator[np.ndarray]:
         """Compute the rows' states, (tokens of some rows, hidden_size) at a time."""
-        encoder = (
-            load_bert(self.encoder_folder, dropout=0.0, share_weights=True).eval().to(self.device)
-        )
+        encoder = load_bert(self.encoder_folder, dropout=0.0, share_weights=True)
+        encoder.eval().to(self.device)
         for start in range(0, len(tokens), CHUNK_ROWS):
             yield self._states(encoder, tokens, start, min(start + CHUNK_ROWS, len(tokens)))
 

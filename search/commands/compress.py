@@ -93,13 +93,14 @@ def _compress_checkpoint(checkpoint: Path, overrides: tuple[str, ...], output: P
     from search.tables import open_console, say
     from trainables.checkpoint import read_checkpoint_info
     from trainables.compression.pipeline import compress as compress_checkpoint
+    from trainables.data.store import DATA_FOLDER
 
     with preflight():
         folder = _study_folder(checkpoint)
         config = load_study(folder / "study.yaml", overrides)
         info = read_checkpoint_info(checkpoint)
     # Beside the checkpoint also where both were moved since the training.
-    data = folder / "data" / info.setup.data_fingerprint
+    data = folder / DATA_FOLDER / info.setup.data_fingerprint
     report = compress_checkpoint(
         checkpoint,
         config.compression,

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Keep the last checkpoint and the prepared data in this folder.",
+    help="Keep the last checkpoint and the prepared data in this folder; studies and trials beside "
+    "it share that data.",
 )
 def trial(study: str, overrides: tuple[str, ...], out: Path | None) -> None:
     """Train one trial of STUDY (a file, or a built-in study's name) here, without Ray.
@@ -49,7 +50,9 @@ def trial(study: str, overrides: tuple[str, ...], out: Path | None) -> None:
         _check_folder(out)
     with contextlib.ExitStack() as stack:
         if out is None:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="clicktune-")))
+            root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="clicktune-")))
+            # A folder inside, so that the token store beside it is removed as well.
+            folder = root / "trial"
         else:
             folder = out
         setup = _prepare(config, folder)
@@ -96,11 +99,11 @@ def _read(study: str, overrides: tuple[str, ...]) -> "tuple[StudyConfig, TrialCo
 
 def _prepare(config: "StudyConfig", folder: Path) -> "TrialSetup":
     from search.single_trial import single_trial_setup
-    from trainables.data.prepared import prepare
+    from trainables.data.store import prepare_shared
     from trainables.data.table import load_clicks
 
     with preflight():
-        data = prepare(load_clicks(config.data, config.task), config.encoder, folder / "data")
+        data = prepare_shared(load_clicks(config.data, config.task), config.encoder, folder)
         return single_trial_setup(config, data)
 
 

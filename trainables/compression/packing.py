@@ -50,8 +50,8 @@ def write_bundle(
     features = Features(text=winner.text_columns, max_tokens=encoder.max_tokens)
     scorer = stage_bundle(staging, graph=graph, tokenizer=tokenizer, features=features)
     chosen = spread_over_lengths(winner.validation.tokens.lengths, NUM_PARITY_ROWS)
-    every_text = winner.validation.texts()
-    rows = [dict(zip(features.text, every_text[i], strict=True)) for i in chosen]
+    texts = winner.validation.texts(chosen)
+    rows = [dict(zip(features.text, row, strict=True)) for row in texts]
     served = tokenize([[row[name] for row in rows] for name in features.text], scorer.tokenizer)
     trained = winner.validation.tokens.take(chosen)
     if not np.array_equal(served.ids, trained.ids):

@@ -1,13 +1,18 @@
 """What is in a table: counts, click rates, split sizes and token lengths."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from trainables.data.config import SPLIT_NAMES, SplitName
 from trainables.data.table import ClickTable
-from trainables.data.token_rows import tokenize
+from trainables.data.text_column import TextColumn, number_rows
+from trainables.data.tokenization import token_blocks
 from trainables.encoder import EncoderConfig, find_encoder, load_tokenizer
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,7 +62,7 @@ def describe(table: ClickTable, encoder: EncoderConfig) -> TableDescription:
     """
     tokenizer = load_tokenizer(find_encoder(encoder), max_tokens=encoder.max_tokens)
     tokenizer.no_truncation()
-    lengths = tokenize(table.texts, tokenizer).lengths
+    lengths = _lengths(table, tokenizer)
     percentiles = (0, 50, 95, 99, 100)
     values = np.percentile(lengths, percentiles, method="higher")
     return TableDescription(
@@ -70,6 +75,14 @@ def describe(table: ClickTable, encoder: EncoderConfig) -> TableDescription:
         },
         truncated_share=float(np.mean(lengths > encoder.max_tokens)),
     )
+
+
+def _lengths(table: ClickTable, tokenizer: "Tokenizer") -> np.ndarray:
+    columns = [TextColumn.of(column) for column in table.texts]
+    numbers, first = number_rows([column.codes for column in columns])
+    blocks = [block.lengths for block in token_blocks(columns, first, tokenizer)]
+    lengths: np.ndarray = np.concatenate(blocks)[numbers]
+    return lengths
 
 
 def _part(table: ClickTable, name: SplitName | None) -> PartDescription:

@@ -1,27 +1,32 @@
 """Tokenized data on disk that all trials of a study share, memory-mapped."""
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import pyarrow.parquet
 
 from trainables.data.config import SPLIT_NAMES, SplitName
+from trainables.data.prepared_files import (
+    ARRAYS,
+    DESCRIPTION_FILE,
+    FORMAT_VERSION,
+    TEXTS_FILE,
+    write_prepared,
+)
 from trainables.data.table import ClickTable
-from trainables.data.token_rows import TokenRows, tokenize
-from trainables.encoder import EncoderConfig, encoder_fingerprint, find_encoder, load_tokenizer
-
-FORMAT_VERSION = 1
-"""Rises when the files' meaning changes; older folders are then made anew."""
-ARRAYS = ("ids", "offsets", "second_starts", "clicks", "impressions", "groups")
-DESCRIPTION_FILE = "prepared.json"
-TEXTS_FILE = "texts.parquet"
+from trainables.data.text_column import TextColumn
+from trainables.data.token_rows import TokenRows
+from trainables.encoder import EncoderConfig, encoder_fingerprint, find_encoder
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,12 +49,26 @@ class Rows:
     def __len__(self) -> int:
         return len(self.clicks)
 
-    def texts(self) -> list[tuple[str, ...]]:
-        """Read the rows' texts, one tuple of text columns a row."""
-        frame = pd.read_parquet(self.texts_file)
-        frame = frame.iloc[self.first_row : self.first_row + len(self)]
-        columns = [frame[name].tolist() for name in frame.columns]
-        return list(zip(*columns, strict=True))
+    def text_columns(self) -> tuple[TextColumn, ...]:
+        """Read the rows' texts, column by column."""
+        with pyarrow.parquet.ParquetFile(self.texts_file) as file:
+            sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+            starts = np.cumsum([0, *sizes])
+            stop = self.first_row + len(self)
+            wanted = np.flatnonzero((starts[:-1] < stop) & (starts[1:] > self.first_row))
+            table = file.read_row_groups(wanted.tolist())
+        before = self.first_row - int(starts[wanted[0]]) if len(wanted) else 0
+        table = table.slice(before, len(self))
+        return tuple(TextColumn.of(column) for column in table.columns)
+
+    def texts(self, indices: np.ndarray | None = None) -> list[tuple[str, ...]]:
+        """Read the rows' texts, one tuple of text columns a row.
+
+        Args:
+            indices: Which rows; None: all.
+        """
+        rows = np.arange(len(self)) if indices is None else indices
+        return list(zip(*(column.texts(rows) for column in self.text_columns()), strict=True))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,74 +161,125 @@ def _read_description(folder: Path) -> dict[str, Any]:
     return description
 
 
-def prepare(table: ClickTable, encoder: EncoderConfig, root: Path) -> PreparedData:
+def data_fingerprint(table: ClickTable, encoder: EncoderConfig) -> str:
+    """Hash what prepared data depends on: the table, the encoder's files and ``max_tokens``.
+
+    Returns:
+        16 hexadecimal digits of SHA-256.
+
+    Raises:
+        ValueError: if the encoder can't be found.
+    """
+    identity = (
+        table.fingerprint,
+        encoder_fingerprint(find_encoder(encoder)),
+        str(encoder.max_tokens),
+        str(FORMAT_VERSION),
+    )
+    return hashlib.sha256("/".join(identity).encode()).hexdigest()[:16]
+
+
+def prepare(
+    table: ClickTable, encoder: EncoderConfig, root: Path, *, spare: Path | None = None
+) -> PreparedData:
     """Tokenize a table, once for all trials.
 
-    Safe against other processes that prepare the same table at the same time, and against a kill:
-    the folder gets its name when it is complete.
+    Safe against other processes that prepare the same table at the same time, which wait for the
+    first, and against a kill or a full disk: the folder gets its name when it is complete. A
+    damaged folder is made anew.
 
     Args:
         table: The checked table.
         encoder: Whose tokenizer is used.
         root: Folder that holds one folder for each fingerprint.
+        spare: Another place where the same data may be; then it is shared instead of made.
 
     Raises:
-        ValueError: if the encoder can't be found, or a damaged folder is in the way.
+        ValueError: if the encoder can't be found.
+        OSError: if there is no room, or ``root`` can't be written.
     """
-    encoder_folder = find_encoder(encoder)
-    identity = (table.fingerprint, encoder_fingerprint(encoder_folder), str(encoder.max_tokens))
-    fingerprint = hashlib.sha256("/".join((*identity, str(FORMAT_VERSION))).encode()).hexdigest()[
-        :16
-    ]
+    fingerprint = data_fingerprint(table, encoder)
     folder = root / fingerprint
-    if folder.exists():
+    if is_whole(folder):
         return PreparedData.open(folder)
-    unfinished = root / f".{fingerprint}-{uuid.uuid4().hex[:8]}"
-    unfinished.mkdir(parents=True)
-    try:
-        _write(table, encoder_folder, encoder.max_tokens, unfinished, fingerprint)
-        unfinished.rename(folder)
-    except OSError:
-        # A rename onto a folder with files fails: another process was first, and its data is equal.
-        if not folder.exists():
-            raise
-    finally:
-        # Also what a killed process left. Whoever is still writing there fails, finds this folder
-        # and uses it.
-        if folder.exists():
-            for left in root.glob(f".{fingerprint}-*"):
-                shutil.rmtree(left, ignore_errors=True)
-        shutil.rmtree(unfinished, ignore_errors=True)
+    root.mkdir(parents=True, exist_ok=True)
+    with _locked(root / f".{fingerprint}.lock"):
+        if is_whole(folder):
+            # Another process was at it, and is done.
+            return PreparedData.open(folder)
+        if spare is not None and is_whole(spare):
+            share(spare, folder)
+        else:
+            encoder_folder = find_encoder(encoder)
+            _fill(
+                folder,
+                lambda new: write_prepared(
+                    table, encoder_folder, encoder.max_tokens, new, fingerprint
+                ),
+            )
     return PreparedData.open(folder)
 
 
-def _write(
-    table: ClickTable, encoder_folder: Path, max_tokens: int, folder: Path, fingerprint: str
-) -> None:
-    order = np.argsort(table.split, kind="stable")
-    texts = [[column[row] for row in order] for column in table.texts]
-    tokens = tokenize(texts, load_tokenizer(encoder_folder, max_tokens=max_tokens))
-    arrays = {
-        "ids": tokens.ids,
-        "offsets": tokens.offsets,
-        "second_starts": tokens.second_starts,
-        "clicks": table.clicks[order],
-        "impressions": table.impressions[order],
-        "groups": table.groups[order],
-    }
-    for name, array in arrays.items():
-        np.save(folder / f"{name}.npy", array, allow_pickle=False)
-    frame = pd.DataFrame({str(number): column for number, column in enumerate(texts)})
-    frame.to_parquet(folder / TEXTS_FILE, index=False)
-    training = table.split == 0
-    impressions = table.impressions[training].sum(dtype=np.float64)
-    description = {
-        "format_version": FORMAT_VERSION,
-        "fingerprint": fingerprint,
-        "num_rows": [int((table.split == part).sum()) for part in range(len(SPLIT_NAMES))],
-        "base_rate": float(table.clicks[training].sum(dtype=np.float64) / impressions),
-        "mean_impressions": float(impressions / training.sum()),
-        "num_segments": min(len(texts), 2),
-        "num_bytes": {entry.name: entry.stat().st_size for entry in os.scandir(folder)},
-    }
-    (folder / DESCRIPTION_FILE).write_text(json.dumps(description, indent=2), encoding="utf-8")
+def is_whole(folder: Path) -> bool:
+    """Return whether a folder holds prepared data with all its files."""
+    try:
+        PreparedData.open(folder)
+    except ValueError:
+        return False
+    return True
+
+
+def share(source: Path, target: Path) -> None:
+    """Give prepared data a second place: hard links, so that it is on disk once, or copies.
+
+    Args:
+        source: A whole folder.
+        target: The new place, with the same name; what is there is replaced.
+
+    Raises:
+        OSError: if there is no room for copies, or the folder above can't be written.
+    """
+    names = [*_read_description(source)["num_bytes"], DESCRIPTION_FILE]
+
+    def link_all(unfinished: Path) -> None:
+        for name in names:
+            try:
+                os.link(source / name, unfinished / name)
+            except OSError:
+                # Another file system, or one without links.
+                shutil.copyfile(source / name, unfinished / name)
+
+    _fill(target, link_all)
+
+
+def _fill(folder: Path, write: Callable[[Path], None]) -> None:
+    """Write a folder under another name, and give it its own when it is complete."""
+    unfinished = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}")
+    unfinished.mkdir(parents=True)
+    try:
+        write(unfinished)
+        if folder.exists() and not is_whole(folder):
+            # Moved away, not emptied: a process that has its files mapped keeps them.
+            folder.rename(folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}"))
+        unfinished.rename(folder)
+    except OSError:
+        # A rename onto a folder with files fails: another process was first, and its data is equal.
+        if not is_whole(folder):
+            raise
+    finally:
+        # Also what a killed process left. Whoever is still writing there, where a file system
+        # ignores locks, fails, finds this folder and uses it.
+        if is_whole(folder):
+            for left in folder.parent.glob(f".{folder.name}-*"):
+                shutil.rmtree(left, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Let one process at a time make a folder; the kernel frees the lock of a killed one."""
+    with path.open("a") as file:
+        # Without locks two make the same folder, and the first to be done counts.
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -19,6 +19,8 @@ import pyarrow.parquet
 CSV_SUFFIXES = (".csv", ".csv.gz")
 SUFFIXES = (*CSV_SUFFIXES, ".parquet")
 """The kinds of file that can be read."""
+CSV_CHUNK_ROWS = 100_000
+"""Rows of a CSV file that are parsed at a time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,20 +145,30 @@ def _compression(file: str) -> Literal["gzip"] | None:
 def _read_csv(filesystem: Any, file: str, columns: Sequence[str]) -> pd.DataFrame:  # noqa: ANN401
     compression = _compression(file)
     with filesystem.open(file, "rb") as raw:
-        data = io.BytesIO(raw.read())
-    header = pd.read_csv(data, nrows=0, compression=compression)
-    _check_columns(file, [str(name) for name in header.columns], columns)
-    data.seek(0)
-    # Text as written: pandas would otherwise read a product called "NA" as missing, and 007 as 7.
-    # All columns are read: with usecols pandas drops a row's surplus fields without a word.
-    frame = pd.read_csv(data, dtype=str, keep_default_na=False, compression=compression)
-    if not isinstance(frame.index, pd.RangeIndex):
-        # Where the first row has too many, pandas makes the surplus an index.
-        raise ValueError(
-            f"{file}, line 2: more fields than the header's {len(header.columns)}; "
-            "put texts that hold a comma in quotes"
+        header = pd.read_csv(raw, nrows=0, compression=compression)
+        _check_columns(file, [str(name) for name in header.columns], columns)
+        raw.seek(0)
+        # Text as written: pandas would otherwise read a product called "NA" as missing, and 007 as
+        # 7. All columns are read: with usecols pandas drops a row's surplus fields without a word.
+        # In chunks, because its parser holds every value as an object of its own.
+        chunks = pd.read_csv(
+            raw,
+            dtype=str,
+            keep_default_na=False,
+            compression=compression,
+            chunksize=CSV_CHUNK_ROWS,
         )
-    return frame[list(columns)]
+        frames = []
+        with chunks:
+            for chunk in chunks:
+                if not isinstance(chunk.index, pd.RangeIndex):
+                    # Where the first row has too many, pandas makes the surplus an index.
+                    raise ValueError(
+                        f"{file}, line 2: more fields than the header's {len(header.columns)}; "
+                        "put texts that hold a comma in quotes"
+                    )
+                frames.append(chunk[list(columns)])
+    return pd.concat(frames, ignore_index=True) if frames else header[list(columns)]
 
 
 def _read_parquet(filesystem: Any, file: str, columns: Sequence[str]) -> pd.DataFrame:  # noqa: ANN401
@@ -168,7 +180,10 @@ def _read_parquet(filesystem: Any, file: str, columns: Sequence[str]) -> pd.Data
         raw.seek(0)
         # Without pandas' own metadata, a column that pandas wrote as its index is an ordinary one.
         table = pyarrow.parquet.read_table(raw, columns=list(columns))
-        frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)
+        # Each column is freed as soon as pandas has it.
+        frame: pd.DataFrame = table.to_pandas(
+            ignore_metadata=True, split_blocks=True, self_destruct=True
+        )
         return frame
 
 

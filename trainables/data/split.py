@@ -8,7 +8,7 @@ from trainables.data.config import SplitConfig
 def split_rows(
     config: SplitConfig,
     *,
-    keys: np.ndarray,
+    keys: np.ndarray | None,
     groups: np.ndarray | None,
     times: np.ndarray | None,
 ) -> np.ndarray:
@@ -19,7 +19,7 @@ def split_rows(
     Args:
         config: How to divide.
         keys: uint64 (n,): hash of each row's content, for the random split.
-        groups: (n,) strings, for the split by group.
+        groups: (n,) names, or numbers that are ordered like them, for the split by group.
         times: (n,) numbers, for the split by time.
 
     Returns:
@@ -37,6 +37,7 @@ def split_rows(
         parts = np.empty(len(sizes), dtype=np.int8)
         parts[order] = _cut(sizes[order], config.fractions)
         return parts[codes]
+    assert keys is not None
     parts = np.empty(len(keys), dtype=np.int8)
     # Rows of equal keys are alike, so which of them goes where makes no difference.
     order = np.argsort(keys, kind="stable")[rng.permutation(len(keys))]

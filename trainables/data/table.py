@@ -12,6 +12,7 @@ import pandas as pd
 from trainables.data.config import Columns, DataConfig
 from trainables.data.read import read_table
 from trainables.data.split import split_rows
+from trainables.data.text_column import TextColumn, number_rows
 from trainables.data.validate import CheckedRows, check_rows, check_size
 from trainables.task import TaskConfig
 
@@ -20,8 +21,8 @@ from trainables.task import TaskConfig
 class ClickTable:
     """A checked and divided table; identical rows are merged."""
 
-    texts: tuple[list[str], ...]
-    """One list of n strings for each text column."""
+    texts: tuple[TextColumn, ...]
+    """n texts for each text column."""
     clicks: np.ndarray
     """float32 (n,): clicks, times weight."""
     impressions: np.ndarray
@@ -49,30 +50,34 @@ def load_clicks(config: DataConfig, task: TaskConfig) -> ClickTable:
         ValueError: if it can't be read, or naming what is wrong with its columns, rows and values.
     """
     source = read_table(config.path, config.columns.named())
+    num_source_rows = len(source.frame)
     rows = check_rows(source, config.columns)
-    row_ids = np.arange(len(rows.clicks))
+    # The rows hold all that is needed of it, in a fraction of the memory.
+    del source
+    row_ids = np.arange(num_source_rows)
     if config.merge_identical and config.columns.label is None:
         rows, row_ids = _merge(rows, by_time=config.split.by == "time")
     split = split_rows(
         config.split,
-        keys=_content_keys(rows),
-        groups=None if rows.groups is None else rows.groups.to_numpy(dtype=str),
+        keys=_content_keys(rows) if config.split.by == "random" else None,
+        groups=None if rows.groups is None else rows.groups.ranks(),
         times=rows.times,
     )
-    check_size(source, split, rows.clicks, rows.impressions)
-    codes = row_ids if rows.groups is None else pd.factorize(rows.groups)[0]
-    groups = np.unique(codes, return_inverse=True)[1].astype(np.int64)
+    check_size(config.path, split, rows.clicks, rows.impressions)
+    # Names are numbered by their first occurrence, which merging keeps.
+    groups = (np.arange(len(split)) if rows.groups is None else rows.groups.codes).astype(np.int64)
     clicks, impressions = rows.clicks.astype(np.float32), rows.impressions.astype(np.float32)
-    texts = tuple(series.tolist() for series in rows.texts)
     return ClickTable(
-        texts=texts,
+        texts=rows.texts,
         clicks=clicks,
         impressions=impressions,
         groups=groups,
         split=split,
         row_ids=row_ids,
-        num_source_rows=len(source.frame),
-        fingerprint=_fingerprint(config.columns, task, texts, (clicks, impressions, groups, split)),
+        num_source_rows=num_source_rows,
+        fingerprint=_fingerprint(
+            config.columns, task, rows.texts, (clicks, impressions, groups, split)
+        ),
     )
 
 
@@ -82,53 +87,49 @@ def _merge(rows: CheckedRows, *, by_time: bool) -> tuple[CheckedRows, np.ndarray
     Returns:
         The merged rows in the order of their first occurrence, and those occurrences' numbers.
     """
-    codes = np.zeros(len(rows.clicks), dtype=np.int64)
-    columns: list[pd.Series] = [*rows.texts]
+    columns = [column.codes for column in rows.texts]
     if rows.groups is not None:
-        columns.append(rows.groups)
+        columns.append(rows.groups.codes)
     if by_time and rows.times is not None:
-        columns.append(pd.Series(rows.times))
-    for column in columns:
-        values, distinct = pd.factorize(column)
-        # Renumbered after each column, so that the product stays far below the 64-bit limit.
-        codes = pd.factorize(codes * len(distinct) + values)[0]
-    first = np.unique(codes, return_index=True)[1]
+        columns.append(pd.factorize(rows.times)[0])
+    numbers, first = number_rows(columns)
+    if len(first) == len(numbers):
+        return rows, first
     merged = CheckedRows(
-        texts=tuple(series.iloc[first] for series in rows.texts),
-        clicks=np.bincount(codes, weights=rows.clicks),
-        impressions=np.bincount(codes, weights=rows.impressions),
-        groups=None if rows.groups is None else rows.groups.iloc[first],
+        texts=tuple(column.take(first) for column in rows.texts),
+        clicks=np.bincount(numbers, weights=rows.clicks),
+        impressions=np.bincount(numbers, weights=rows.impressions),
+        groups=None if rows.groups is None else rows.groups.take(first),
         times=None if rows.times is None else rows.times[first],
     )
     return merged, first
 
 
 def _content_keys(rows: CheckedRows) -> np.ndarray:
-    columns = [*rows.texts, pd.Series(rows.clicks), pd.Series(rows.impressions)]
-    if rows.groups is not None:
-        columns.append(rows.groups)
     keys = np.zeros(len(rows.clicks), dtype=np.uint64)
-    for column in columns:
-        values = column.to_numpy()
-        hashed = pd.util.hash_array(
-            values.astype(object) if values.dtype.kind not in "fi" else values
-        )
-        keys = keys * np.uint64(1_000_003) + hashed
+    hashes = [
+        *(column.hashes for column in rows.texts),
+        lambda: pd.util.hash_array(rows.clicks),
+        lambda: pd.util.hash_array(rows.impressions),
+        *([] if rows.groups is None else [rows.groups.hashes]),
+    ]
+    for hashed in hashes:
+        keys *= np.uint64(1_000_003)
+        keys += hashed()
     return keys
 
 
 def _fingerprint(
     columns: Columns,
     task: TaskConfig,
-    texts: Iterable[list[str]],
+    texts: Iterable[TextColumn],
     arrays: Iterable[np.ndarray],
 ) -> str:
     meaning = {"columns": dataclasses.asdict(columns), "task": dataclasses.asdict(task)}
     digest = hashlib.sha256(json.dumps(meaning, sort_keys=True).encode())
     for column in texts:
-        # Lengths beside the text, so that moving a boundary between rows changes the hash.
-        digest.update(np.fromiter(map(len, column), np.int64, len(column)).tobytes())
-        digest.update("".join(column).encode())
+        for part in column.content():
+            digest.update(part)
     for array in arrays:
-        digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()[:16]

@@ -32,8 +32,16 @@ class TokenRows:
 
     @property
     def lengths(self) -> np.ndarray:
-        """int64 (n,): number of tokens of each row."""
-        return np.diff(self.offsets)
+        """int32 (n,): number of tokens of each row; computed anew, so ask once."""
+        lengths = np.empty(len(self), dtype=np.int32)
+        np.subtract(self.offsets[1:], self.offsets[:-1], out=lengths, casting="unsafe")
+        return lengths
+
+    def lengths_of(self, indices: np.ndarray) -> np.ndarray:
+        """Return the number of tokens of some rows, int64 (b,)."""
+        ends = np.asarray(self.offsets[np.asarray(indices) + 1])
+        lengths: np.ndarray = ends - self.offsets[indices]
+        return lengths
 
     def batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """Pad some rows to the longest among them.
@@ -74,11 +82,17 @@ class TokenRows:
 
     def take(self, indices: np.ndarray) -> "TokenRows":
         """Copy some rows, in the given order."""
-        lengths = self.lengths[indices]
+        lengths = self.lengths_of(indices)
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        shift = np.repeat(np.asarray(self.offsets)[indices] - offsets[:-1], lengths)
+        ids = np.empty(offsets[-1], dtype=np.int32)
+        # In blocks: the positions of tokens take several times the room of the tokens.
+        for start in range(0, len(lengths), BLOCK_ROWS):
+            part = slice(start, start + BLOCK_ROWS)
+            first, last = offsets[start], offsets[min(start + BLOCK_ROWS, len(lengths))]
+            shift = np.asarray(self.offsets[indices[part]]) - offsets[part][: len(lengths[part])]
+            ids[first:last] = self.ids[np.arange(first, last) + np.repeat(shift, lengths[part])]
         return TokenRows(
-            ids=np.asarray(self.ids[np.arange(offsets[-1]) + shift], dtype=np.int32),
+            ids=ids,
             offsets=offsets,
             second_starts=np.asarray(self.second_starts)[indices].astype(np.int32),
         )

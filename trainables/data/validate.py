@@ -8,6 +8,7 @@ import pandas as pd
 
 from trainables.data.config import Columns
 from trainables.data.read import SourceTable
+from trainables.data.text_column import TextColumn
 
 MIN_ROWS = 20
 """Fewest rows of a table."""
@@ -24,14 +25,15 @@ MAX_EXAMPLES = 3
 class CheckedRows:
     """A source table's rows after the checks, before merging and splitting."""
 
-    texts: tuple[pd.Series, ...]
-    """One series of n non-blank strings for each text column."""
+    texts: tuple[TextColumn, ...]
+    """n non-blank texts for each text column."""
     clicks: np.ndarray
     """float64 (n,): clicks times weight; a label is 0 or 1 click."""
     impressions: np.ndarray
     """float64 (n,): impressions times weight; a labelled row is one impression."""
-    groups: pd.Series | None
-    """n group names as text, or None without a group column."""
+    groups: TextColumn | None
+    """n group names as text, or None without a group column; the distinct ones are in the order of
+    their first occurrence."""
     times: np.ndarray | None
     """int64 or float64 (n,): what orders the rows in time, or None without a timestamp column."""
 
@@ -73,12 +75,15 @@ class Problems:
         Raises:
             ValueError: naming the first problems, each on a line of its own.
         """
-        if not self.lines:
-            return
-        shown = "".join(f"\n  {line}" for line in self.lines[:MAX_PROBLEMS])
-        hidden = len(self.lines) - MAX_PROBLEMS
-        more = f"\n  ... and {hidden} more" if hidden > 0 else ""
-        raise ValueError(f"{self.source.path} can't be used:{shown}{more}")
+        if self.lines:
+            raise _unusable(self.source.path, self.lines)
+
+
+def _unusable(path: str, lines: Sequence[str]) -> ValueError:
+    shown = "".join(f"\n  {line}" for line in lines[:MAX_PROBLEMS])
+    hidden = len(lines) - MAX_PROBLEMS
+    more = f"\n  ... and {hidden} more" if hidden > 0 else ""
+    return ValueError(f"{path} can't be used:{shown}{more}")
 
 
 def _shown(value: object) -> str:
@@ -119,21 +124,22 @@ def _column(problems: Problems, name: str) -> pd.Series:
     return series
 
 
-def _check_text(problems: Problems, name: str) -> pd.Series:
+def _check_text(problems: Problems, name: str) -> TextColumn:
     series = _column(problems, name)
     if not pd.api.types.is_string_dtype(series.dtype) and series.dtype != object:
         problems.add(
             name, f"holds {series.dtype} values such as {_shown(series.iloc[0])}; expected text"
         )
-        return series
+        return TextColumn.of([])
     if series.dtype == object:
         not_text = ~series.map(lambda value: isinstance(value, str)).to_numpy(dtype=bool)
+        series = series.where(~not_text, "-")
     else:
         not_text = series.isna().to_numpy()
     problems.add_rows(name, not_text, "is not text: drop the row or fill in its text")
-    blank = series.where(~not_text, "-").astype(str).str.strip() == ""
-    problems.add_rows(name, blank, "is blank: drop the row or fill in its text")
-    return series
+    column = TextColumn.of(series)
+    problems.add_rows(name, column.are_blank(), "is blank: drop the row or fill in its text")
+    return column
 
 
 def _check_outcome(problems: Problems, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
@@ -171,11 +177,17 @@ def _numbers(problems: Problems, name: str) -> np.ndarray:
         problems.add(name, f"holds {series.dtype} values; expected numbers")
         return np.full(len(series), np.nan)
     if pd.api.types.is_string_dtype(series.dtype) or series.dtype == object:
-        stripped = series.astype(str).str.strip()
-        missing = missing | (stripped == "").to_numpy() | (stripped.str.lower() == "nan").to_numpy()
+        column = TextColumn.of(series)
+        texts = _stripped(column)
+        # A last entry for the code of a missing value, -1.
+        empty = np.append((texts == "") | (texts.str.lower() == "nan"), values=True)
         # A CSV file writes booleans as words.
-        series = stripped.replace({"True": "1", "False": "0", "true": "1", "false": "0"})
-    numbers = pd.to_numeric(series, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+        texts = texts.replace({"True": "1", "False": "0", "true": "1", "false": "0"})
+        values = pd.to_numeric(texts, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+        missing = missing | empty[column.codes]
+        numbers = np.append(values, np.nan)[column.codes]
+    else:
+        numbers = pd.to_numeric(series, errors="coerce").to_numpy(np.float64, na_value=np.nan)
     problems.add_rows(name, missing, "is missing: drop the row or fill in a number")
     finite = np.isfinite(numbers)
     problems.add_rows(name, ~missing & ~finite, "is not a finite number")
@@ -183,34 +195,53 @@ def _numbers(problems: Problems, name: str) -> np.ndarray:
     return np.where(finite, numbers, np.nan)
 
 
-def _check_group(problems: Problems, name: str) -> pd.Series:
+def _stripped(column: TextColumn) -> pd.Series:
+    """Return a column's distinct texts without the white space around them."""
+    return pd.Series(column.distinct.to_pandas(), dtype="str").str.strip()
+
+
+def _check_group(problems: Problems, name: str) -> TextColumn:
     series = _column(problems, name)
-    missing = series.isna().to_numpy()
-    groups = series.astype(str)
-    missing = missing | (groups.str.strip() == "").to_numpy()
+    groups = _as_texts(series)
+    missing = series.isna().to_numpy() | groups.are_blank()
     problems.add_rows(name, missing, "is missing: every row needs a group")
     return groups
+
+
+def _as_texts(series: pd.Series) -> TextColumn:
+    """Write a column's values as text, each distinct one once."""
+    if series.dtype == object or pd.api.types.is_string_dtype(series.dtype):
+        return TextColumn.of(series)
+    values, distinct = pd.factorize(series)
+    written = TextColumn.of(pd.Series(distinct).astype("str"))
+    codes = np.append(written.codes, np.int32(-1))[values]
+    return TextColumn(distinct=written.distinct, codes=codes)
 
 
 def _check_time(problems: Problems, name: str) -> np.ndarray:
     series = _column(problems, name)
     missing = series.isna().to_numpy()
     problems.add_rows(name, missing, "is missing: every row needs a timestamp")
+    if pd.api.types.is_datetime64_any_dtype(series.dtype):
+        return np.asarray(series.dt.as_unit("ns").astype(np.int64))
     if pd.api.types.is_numeric_dtype(series.dtype) and not missing.any():
         return series.to_numpy()
-    text = series.astype(str).str.strip()
+    column = _as_texts(series)
+    text = _stripped(column)
     numbers = pd.to_numeric(text, errors="coerce")
-    if bool(numbers.notna().all()):
-        return numbers.to_numpy()
+    if bool(numbers.notna().all()) and not missing.any():
+        moments: np.ndarray = np.asarray(numbers)[column.codes]
+        return moments
     parsed = pd.to_datetime(
         text.str.removesuffix(" UTC"), utc=True, format="ISO8601", errors="coerce"
     )
     problems.add_rows(
         name,
-        parsed.isna().to_numpy() & ~missing,
+        np.append(parsed.isna(), values=False)[column.codes] & ~missing,
         "is not a timestamp: write ISO 8601 (2026-03-01T09:30:00), or numbers that grow with time",
     )
-    return parsed.dt.as_unit("ns").astype(np.int64).to_numpy()
+    times: np.ndarray = np.append(parsed.dt.as_unit("ns").astype(np.int64), 0)[column.codes]
+    return times
 
 
 def _check_both_classes(
@@ -223,13 +254,11 @@ def _check_both_classes(
             problems.add(name, f"has {what} in {len(clicks):,} rows; a model needs both outcomes")
 
 
-def check_size(
-    source: SourceTable, split: np.ndarray, clicks: np.ndarray, impressions: np.ndarray
-) -> None:
+def check_size(path: str, split: np.ndarray, clicks: np.ndarray, impressions: np.ndarray) -> None:
     """Check that every part of the table can be trained on or scored.
 
     Args:
-        source: The table, for the message.
+        path: Of the table, for the message.
         split: int8 (n,): 0 training, 1 validation, 2 test, after merging.
         clicks: (n,) clicks.
         impressions: (n,) impressions.
@@ -237,16 +266,17 @@ def check_size(
     Raises:
         ValueError: if there are too few rows in all or in a part, or a part lacks an outcome.
     """
-    problems = Problems(source)
+    problems = []
     if len(split) < MIN_ROWS:
-        problems.lines.append(
+        problems.append(
             f"{len(split)} rows (identical ones count once) are too few; at least {MIN_ROWS} needed"
         )
     for part, lines in enumerate(_part_problems(split, clicks, impressions)):
-        problems.lines += [f"the {PARTS[part]} split {line}" for line in lines]
-    if problems.lines:
-        problems.lines.append("add rows, or change data.split (its by, fractions or seed)")
-    problems.raise_any()
+        problems += [f"the {PARTS[part]} split {line}" for line in lines]
+    if problems:
+        raise _unusable(
+            path, [*problems, "add rows, or change data.split (its by, fractions or seed)"]
+        )
 
 
 def _part_problems(

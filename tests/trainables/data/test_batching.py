@@ -45,6 +45,15 @@ def test_order_and_members_follow_the_generator() -> None:
     assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.5
 
 
+def test_a_plan_reads_like_a_list_of_batches() -> None:
+    batches = like_length_batches(np.arange(50), 8, np.random.default_rng(0))
+
+    assert [batch.tolist() for batch in batches[1:3]] == [batches[1].tolist(), batches[2].tolist()]
+    assert batches[-1].tolist() == batches[len(batches) - 1].tolist()
+    with pytest.raises(IndexError, match="out of bounds"):
+        batches[len(batches)]
+
+
 def test_batch_size_below_one_is_refused() -> None:
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         like_length_batches(np.ones(3), 0, np.random.default_rng(0))

@@ -1,39 +1,22 @@
 """Prepared data holds the table's rows, is made once, and is complete or absent."""
 
+import errno
 import json
-import multiprocessing
+import os
 import shutil
-import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.trainables.data.tables import ENCODER, make_table
 from trainables.data import prepared
 from trainables.data.config import SPLIT_NAMES
 from trainables.data.prepared import PreparedData, prepare
-from trainables.data.table import ClickTable
 from trainables.data.token_rows import segments
 from trainables.encoder import EncoderConfig, find_encoder, load_tokenizer
-
-ENCODER = EncoderConfig(max_tokens=16)
-
-
-def make_table(num_rows: int = 40) -> ClickTable:
-    rng = np.random.default_rng(0)
-    return ClickTable(
-        texts=(
-            [f"query {number}" for number in range(num_rows)],
-            [f"title {number} 沙发" for number in range(num_rows)],
-        ),
-        clicks=rng.integers(0, 3, num_rows).astype(np.float32),
-        impressions=rng.integers(3, 9, num_rows).astype(np.float32),
-        groups=np.arange(num_rows) // 2,
-        split=rng.permutation(np.repeat([0, 1, 2], [num_rows - 20, 10, 10])).astype(np.int8),
-        row_ids=np.arange(num_rows),
-        num_source_rows=num_rows,
-        fingerprint="0123456789abcdef",
-    )
 
 
 def test_each_split_holds_its_rows_in_the_tables_order(tmp_path: Path) -> None:
@@ -68,6 +51,10 @@ def test_rates_are_those_of_the_training_rows(tmp_path: Path) -> None:
     assert data.mean_impressions == pytest.approx(table.impressions[training].mean())
 
 
+def folders(root: Path) -> list[Path]:
+    return [path for path in root.iterdir() if path.is_dir()]
+
+
 def test_a_second_preparation_opens_the_first(tmp_path: Path) -> None:
     first = prepare(make_table(), ENCODER, tmp_path)
     written = (first.folder / "ids.npy").stat().st_mtime_ns
@@ -76,7 +63,7 @@ def test_a_second_preparation_opens_the_first(tmp_path: Path) -> None:
 
     assert second.folder == first.folder == tmp_path / first.fingerprint
     assert (second.folder / "ids.npy").stat().st_mtime_ns == written
-    assert [entry.name for entry in tmp_path.iterdir()] == [first.fingerprint]
+    assert folders(tmp_path) == [first.folder]
 
 
 def test_another_token_limit_is_another_folder(tmp_path: Path) -> None:
@@ -92,61 +79,144 @@ def test_arrays_are_read_from_disk_and_can_not_be_changed(tmp_path: Path) -> Non
         rows.clicks[0] = 9
 
 
-def prepare_in(root: str, barrier: object) -> None:
-    barrier.wait()  # type: ignore[attr-defined]
-    prepare(make_table(2_000), ENCODER, Path(root))
+PREPARE = """
+import sys
+from pathlib import Path
+from tests.trainables.data.tables import ENCODER, make_table
+from trainables.data import prepared_files
+from trainables.data.prepared import prepare
+
+tokenized = prepared_files.token_blocks
+def told(*given):
+    print("tokenizing", flush=True)
+    {while_writing}
+    return tokenized(*given)
+prepared_files.token_blocks = told
+print("ready", flush=True)
+sys.stdin.readline()
+{before}
+try:
+    data = prepare(make_table(2_000), ENCODER, Path(sys.argv[1]))
+except OSError as error:
+    sys.exit(f"{{type(error).__name__}}: {{error}}")
+print(sum(data.num_rows), flush=True)
+"""
 
 
-def test_processes_that_prepare_at_once_end_with_one_good_folder(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(3)
-    processes = [
-        context.Process(target=prepare_in, args=(str(tmp_path), barrier)) for _ in range(3)
-    ]
+def start(root: Path, *, before: str = "", while_writing: str = "") -> "subprocess.Popen[str]":
+    """Start a process that prepares a table as soon as it is sent a line."""
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            PREPARE.format(before=before, while_writing=while_writing),
+            str(root),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def go(process: "subprocess.Popen[str]") -> None:
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def test_of_processes_that_prepare_at_once_one_does_and_the_others_wait(tmp_path: Path) -> None:
+    processes = [start(tmp_path) for _ in range(3)]
+
     for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
+        go(process)
+    outputs = [process.communicate(timeout=120)[0].split() for process in processes]
 
-    assert [process.exitcode for process in processes] == [0, 0, 0]
-    (folder,) = tmp_path.iterdir()
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    assert sorted(outputs) == [["2000"], ["2000"], ["tokenizing", "2000"]]
+    (folder,) = folders(tmp_path)
     assert sum(PreparedData.open(folder).num_rows) == 2_000
 
 
-def kill_itself_while_writing(root: str) -> None:
-    def killed(*_: object) -> None:
-        signal.raise_signal(signal.SIGKILL)
+def test_a_process_killed_while_it_writes_leaves_nothing_under_the_final_name(
+    tmp_path: Path,
+) -> None:
+    process = start(tmp_path, while_writing="import time; time.sleep(600)")
+    go(process)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "tokenizing\n"
 
-    prepared.json.dumps = killed  # type: ignore[attr-defined]
-    prepare(make_table(), ENCODER, Path(root))
+    process.kill()
+    process.communicate(timeout=60)
 
-
-def test_a_kill_while_writing_leaves_nothing_under_the_final_name(tmp_path: Path) -> None:
-    process = multiprocessing.get_context("spawn").Process(
-        target=kill_itself_while_writing, args=(str(tmp_path),)
-    )
-    process.start()
-    process.join(60)
-
-    assert process.exitcode == -signal.SIGKILL
-    left = list(tmp_path.iterdir())
-    assert [entry.name[0] for entry in left] == ["."]
-    data = prepare(make_table(), ENCODER, tmp_path)
-    assert PreparedData.open(data.folder).num_rows == (20, 10, 10)
-    assert list(tmp_path.iterdir()) == [data.folder]
+    assert [folder.name[0] for folder in folders(tmp_path)] == ["."]
+    data = prepare(make_table(2_000), ENCODER, tmp_path)
+    assert PreparedData.open(data.folder).num_rows == (1_980, 10, 10)
+    assert folders(tmp_path) == [data.folder]
 
 
-def test_a_failed_preparation_leaves_nothing(
+def test_whoever_waits_takes_over_from_a_process_that_is_killed(tmp_path: Path) -> None:
+    first = start(tmp_path, while_writing="import time; time.sleep(600)")
+    go(first)
+    assert first.stdout is not None
+    assert first.stdout.readline() == "tokenizing\n"
+    second = start(tmp_path)
+    go(second)
+
+    first.kill()
+    first.communicate(timeout=60)
+
+    assert second.communicate(timeout=120)[0].split() == ["tokenizing", "2000"]
+    assert len(folders(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("room", [2_000, 60_000])
+def test_without_room_nothing_is_left(tmp_path: Path, room: int) -> None:
+    # The largest size of a file stands for a full disk: writing fails in the middle of one.
+    limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))"
+    process = start(tmp_path, before=limit)
+    go(process)
+    _, errors = process.communicate(timeout=120)
+
+    assert process.returncode == 1
+    assert "File too large" in errors
+    assert folders(tmp_path) == []
+
+
+def test_where_locks_are_ignored_the_first_to_finish_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full_disk(*_: object, **__: object) -> None:
-        raise OSError("no space left on device")
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(prepared.np, "save", full_disk)
+    write = prepared.write_prepared
 
-    with pytest.raises(OSError, match="no space left"):
+    def overtaken(*arguments: object) -> None:
+        write(*arguments)  # type: ignore[arg-type]
+        monkeypatch.setattr(prepared, "write_prepared", write)
         prepare(make_table(), ENCODER, tmp_path)
-    assert list(tmp_path.iterdir()) == []
+
+    monkeypatch.setattr(prepared.fcntl, "flock", unsupported)
+    monkeypatch.setattr(prepared, "write_prepared", overtaken)
+
+    data = prepare(make_table(), ENCODER, tmp_path)
+
+    assert data.num_rows == (20, 10, 10)
+    assert folders(tmp_path) == [data.folder]
+
+
+def test_a_damaged_folder_is_made_anew(tmp_path: Path) -> None:
+    first = prepare(make_table(), ENCODER, tmp_path)
+    tokens = (first.folder / "ids.npy").read_bytes()
+    (first.folder / "ids.npy").write_bytes(tokens[:-1])
+
+    second = prepare(make_table(), ENCODER, tmp_path)
+
+    assert (second.folder / "ids.npy").read_bytes() == tokens
+    assert folders(tmp_path) == [second.folder]
 
 
 @pytest.fixture(scope="module")

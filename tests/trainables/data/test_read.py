@@ -7,6 +7,7 @@ import fsspec
 import pandas as pd
 import pytest
 
+from trainables.data import read
 from trainables.data.read import read_table
 
 FRAME = pd.DataFrame(
@@ -135,8 +136,23 @@ def test_a_folder_without_tables_is_named(tmp_path: Path) -> None:
         read_table(str(tmp_path), ["title"])
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
+def test_a_file_read_in_parts_is_numbered_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(read, "CSV_CHUNK_ROWS", 4)
+    table = read_table(str(write(FRAME, tmp_path / name)), ["title", "clicks"])
+
+    assert table.frame["title"].tolist() == FRAME["title"].tolist()
+    assert table.frame.index.tolist() == list(range(6))
+
+
+@pytest.mark.parametrize("chunk_rows", [2, 100])
 @pytest.mark.parametrize("long_row", [0, 3])
-def test_a_row_with_too_many_fields_is_named_not_cut(tmp_path: Path, long_row: int) -> None:
+def test_a_row_with_too_many_fields_is_named_not_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, long_row: int, chunk_rows: int
+) -> None:
+    monkeypatch.setattr(read, "CSV_CHUNK_ROWS", chunk_rows)
     rows = [f"cup {number},1,9" for number in range(6)]
     rows[long_row] = "cup, red,1,9"
     file = tmp_path / "clicks.csv"

@@ -99,6 +99,25 @@ def test_batch_holds_each_row_followed_by_padding(case: tuple[list[int], list[in
 
 
 @given(lengths_and_picks)
+def test_lengths_of_some_rows_are_theirs_among_all(case: tuple[list[int], list[int]]) -> None:
+    lengths, picks = case
+    rows = rows_of(lengths)
+
+    assert rows.lengths.tolist() == lengths
+    assert rows.lengths_of(np.array(picks)).tolist() == [lengths[pick] for pick in picks]
+
+
+def test_rows_taken_in_blocks_stay_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainables.data.token_rows.BLOCK_ROWS", 2)
+    rows = rows_of([2, 3, 1, 4])
+
+    taken = rows.take(np.array([3, 0, 2, 1, 3]))
+
+    assert taken.ids.tolist() == [7, 8, 9, 10, 1, 2, 6, 3, 4, 5, 7, 8, 9, 10]
+    assert taken.lengths.tolist() == [4, 2, 1, 3, 4]
+
+
+@given(lengths_and_picks)
 def test_taken_rows_batch_like_the_originals(case: tuple[list[int], list[int]]) -> None:
     lengths, picks = case
     rows = rows_of(lengths, [1] * len(lengths))

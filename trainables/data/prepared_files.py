@@ -1,0 +1,160 @@
+"""The files of prepared data: their names, and how a table becomes them, block by block."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+
+from trainables.data.config import SPLIT_NAMES
+from trainables.data.text_column import TextColumn, number_rows
+from trainables.data.token_rows import BLOCK_ROWS, TokenRows
+from trainables.data.tokenization import token_blocks
+from trainables.encoder import load_tokenizer
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from trainables.data.table import ClickTable
+
+FORMAT_VERSION = 1
+"""Rises when the files' meaning changes; older folders are then made anew."""
+ARRAYS = ("ids", "offsets", "second_starts", "clicks", "impressions", "groups")
+DESCRIPTION_FILE = "prepared.json"
+TEXTS_FILE = "texts.parquet"
+
+
+def write_prepared(
+    table: "ClickTable", encoder_folder: Path, max_tokens: int, folder: Path, fingerprint: str
+) -> None:
+    """Tokenize a table into an empty folder; of its tokens one block is in memory at a time.
+
+    Args:
+        table: The checked table.
+        encoder_folder: Whose tokenizer is used.
+        max_tokens: Longest row, special tokens included.
+        folder: Where the files go; they are on disk when this returns.
+        fingerprint: What the description says of itself.
+
+    Raises:
+        OSError: if there is no room.
+    """
+    order = np.argsort(table.split, kind="stable")
+    texts = [TextColumn.of(column).take(order) for column in table.texts]
+    tokenizer = load_tokenizer(encoder_folder, max_tokens=max_tokens)
+    lengths, second_starts = _write_tokens(texts, tokenizer, folder)
+    arrays = {
+        "offsets": _offsets(lengths),
+        "second_starts": second_starts,
+        "clicks": table.clicks[order],
+        "impressions": table.impressions[order],
+        "groups": table.groups[order],
+    }
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array, allow_pickle=False)
+    _write_texts(texts, folder / TEXTS_FILE)
+    training = table.split == 0
+    impressions = table.impressions[training].sum(dtype=np.float64)
+    description = {
+        "format_version": FORMAT_VERSION,
+        "fingerprint": fingerprint,
+        "num_rows": [int((table.split == part).sum()) for part in range(len(SPLIT_NAMES))],
+        "base_rate": float(table.clicks[training].sum(dtype=np.float64) / impressions),
+        "mean_impressions": float(impressions / training.sum()),
+        "num_segments": min(len(texts), 2),
+        "num_bytes": {entry.name: entry.stat().st_size for entry in os.scandir(folder)},
+    }
+    (folder / DESCRIPTION_FILE).write_text(json.dumps(description, indent=2), encoding="utf-8")
+    for path in folder.iterdir():
+        # Before the folder gets its name: a machine that loses power must not leave empty files.
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def _write_tokens(
+    texts: Sequence[TextColumn], tokenizer: "Tokenizer", folder: Path
+) -> tuple[np.ndarray, np.ndarray]:
+    """Write ``ids.npy``; return the rows' lengths and second starts, each int32 (n,)."""
+    codes, first = number_rows([column.codes for column in texts])
+    lengths, second_starts = np.empty(len(first), np.int32), np.empty(len(first), np.int32)
+    is_repetitive = len(first) < len(codes)
+    path = folder / ("distinct.npy" if is_repetitive else "ids.npy")
+    with ArrayFile(path, np.dtype(np.int32)) as file:
+        done = 0
+        for block in token_blocks(texts, first, tokenizer):
+            file.append(block.ids)
+            lengths[done : done + len(block)] = block.lengths
+            second_starts[done : done + len(block)] = block.second_starts
+            done += len(block)
+    if not is_repetitive:
+        return lengths, second_starts
+    offsets = _offsets(lengths)
+    with ArrayFile(folder / "ids.npy", np.dtype(np.int32)) as file:
+        for start in range(0, len(codes), BLOCK_ROWS):
+            # Mapped anew for each block, so that the pages that were read don't pile up.
+            distinct = TokenRows(
+                ids=np.load(path, mmap_mode="r"), offsets=offsets, second_starts=second_starts
+            )
+            file.append(distinct.take(codes[start : start + BLOCK_ROWS]).ids)
+    path.unlink()
+    return lengths[codes], second_starts[codes]
+
+
+def _offsets(lengths: np.ndarray) -> np.ndarray:
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
+
+
+def _write_texts(texts: Sequence[TextColumn], path: Path) -> None:
+    names = [str(number) for number in range(len(texts))]
+    schema = pyarrow.schema([(name, pyarrow.large_string()) for name in names])
+    with pyarrow.parquet.ParquetWriter(path, schema) as writer:
+        for columns in zip(*(column.blocks() for column in texts), strict=True):
+            writer.write_table(pyarrow.table(list(columns), schema=schema))
+
+
+class ArrayFile:
+    """A ``.npy`` file of one dimension that grows, for an array that doesn't fit into memory."""
+
+    def __init__(self, path: Path, dtype: np.dtype[np.int32]) -> None:
+        """Create the file.
+
+        Args:
+            path: Must not exist.
+            dtype: Of its numbers.
+        """
+        self._file = path.open("xb")
+        self._dtype = dtype
+        self._size = 0
+        self._write_header()
+
+    def append(self, numbers: np.ndarray) -> None:
+        """Add (n,) numbers at the end."""
+        self._file.write(np.ascontiguousarray(numbers, dtype=self._dtype).data)
+        self._size += len(numbers)
+
+    def _write_header(self) -> None:
+        # NumPy leaves room in a header for the first dimension to grow.
+        description = np.lib.format.dtype_to_descr(self._dtype)
+        header = {"descr": description, "fortran_order": False, "shape": (self._size,)}
+        np.lib.format.write_array_header_1_0(self._file, header)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._file:
+            if error is None:
+                self._file.seek(0)
+                self._write_header()
