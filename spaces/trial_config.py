@@ -20,6 +20,9 @@ class TrialConfig:
     """Peak learning rate of AdamW, reached after the warm-up."""
     batch_size: int = 32
     """Rows per optimizer step, over all workers together."""
+    batch_tokens: int | None = None
+    """Most tokens of an optimizer step, padding included, in place of ``batch_size`` rows: steps of
+    short texts then have more rows, and all take about as long. None: ``batch_size`` decides."""
     augmentation: Augmentation = "none"
     """Operation that varies the training texts."""
     augmentation_rate: float = 0.1
@@ -62,6 +65,9 @@ class TrialConfig:
                 f"lora_rank must be at least 1, got {self.lora_rank}; "
                 "use method: full to train without adapters"
             )
+        if self.batch_tokens is not None:
+            _check_whole("batch_tokens", self.batch_tokens)
+            _check_range("batch_tokens", self.batch_tokens, self.batch_tokens >= 1, "at least 1")
         if self.tuned_layers is not None:
             _check_whole("tuned_layers", self.tuned_layers)
             if self.tuned_layers < 1:
@@ -84,6 +90,7 @@ class TrialConfig:
             del settings["augmentation_rate"]
         if self.tuned_layers is None:
             del settings["tuned_layers"]
+        del settings["batch_tokens" if self.batch_tokens is None else "batch_size"]
         return settings
 
 

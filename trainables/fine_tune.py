@@ -1,5 +1,6 @@
 """The training loop, as a generator of progress."""
 
+import itertools
 import math
 import socket
 import time
@@ -11,6 +12,7 @@ import torch
 
 from spaces.trial_config import TrialConfig
 from trainables.augmentation.bank import AugmentationBank
+from trainables.augmentation.variants import EpochTokens
 from trainables.batch_source import BatchSource, TrialSources, to_device
 from trainables.checkpoint import (
     CheckpointInfo,
@@ -18,7 +20,7 @@ from trainables.checkpoint import (
     checkpoint_folder,
     restore_training,
 )
-from trainables.data.batching import like_length_batches
+from trainables.data.batching import BatchPlan, like_length_batches
 from trainables.data.prepared import PreparedData, Rows
 from trainables.encoder import encoder_fingerprint, find_encoder
 from trainables.engine import Engine, open_engine
@@ -70,10 +72,9 @@ def fine_tune(
     data, encoder_folder = _find_inputs(setup)
     bank = AugmentationBank(data, trial, encoder_folder, max_tokens=setup.encoder.max_tokens)
     model = _build(trial, data, encoder_folder)
-    steps_per_epoch = math.ceil(data.num_rows[0] / trial.batch_size)
-    total_steps = steps_per_epoch * trial.epochs
+    steps = _steps_before(trial, data)
     config_hash = setup.config_hash(trial)
-    with open_engine(model, trial, setup.deepspeed, worker, total_steps=total_steps) as engine:
+    with open_engine(model, trial, setup.deepspeed, worker, total_steps=steps[-1]) as engine:
         sources = TrialSources(data, bank, engine, setup, encoder_folder)
         first = 1
         if resume_from is not None:
@@ -91,15 +92,11 @@ def fine_tune(
             loss = train_epoch(
                 engine,
                 source,
-                like_length_batches(
-                    source.tokens.lengths,
-                    trial.batch_size,
-                    np.random.default_rng([trial.seed, epoch]),
-                ),
+                plan_epoch(trial, epoch, source.tokens),
                 worker,
                 mean_impressions=data.mean_impressions,
                 micro_batch_rows=setup.deepspeed.micro_batch_rows,
-                on_step=_count_from(on_step, (epoch - 1) * steps_per_epoch, total_steps),
+                on_step=_count_from(on_step, steps[epoch - 1], steps[-1]),
             )
             # Before the next epoch's variants are looked for: this one's may have to make room.
             del source
@@ -160,6 +157,32 @@ def _build(trial: TrialConfig, data: PreparedData, encoder_folder: Path) -> Clic
     choose_trained(model, trial)
     own_trained_weights(model)
     return model
+
+
+def plan_epoch(trial: TrialConfig, epoch: int, tokens: EpochTokens) -> BatchPlan:
+    """Divide an epoch's rows into batches, the same on every worker.
+
+    Args:
+        trial: Gives the size of a batch and the seed.
+        epoch: Number of the epoch.
+        tokens: The epoch's; a token budget counts those of the rows as they were prepared, so that
+            the number of steps, and with it the learning rate's schedule, is known beforehand.
+    """
+    rng = np.random.default_rng([trial.seed, epoch])
+    if trial.batch_tokens is None:
+        return like_length_batches(tokens.lengths, trial.batch_size, rng)
+    return like_length_batches(tokens.original.lengths, None, rng, batch_tokens=trial.batch_tokens)
+
+
+def _steps_before(trial: TrialConfig, data: PreparedData) -> list[int]:
+    """Count the optimizer steps before each epoch, and in all: epochs + 1 numbers."""
+    epochs = range(1, trial.epochs + 1)
+    if trial.batch_tokens is None:
+        sizes = [math.ceil(data.num_rows[0] / trial.batch_size) for _ in epochs]
+    else:
+        tokens = EpochTokens(original=data.rows("train").tokens)
+        sizes = [len(plan_epoch(trial, epoch, tokens)) for epoch in epochs]
+    return [0, *itertools.accumulate(sizes)]
 
 
 def _count_from(

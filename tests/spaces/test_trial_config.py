@@ -52,6 +52,7 @@ def test_a_space_may_not_vary_what_the_study_fixes() -> None:
         ("batch_size", 0, "at least 1"),
         ("batch_size", 8.0, "whole number, got 8.0"),
         ("batch_size", True, "whole number, got True"),
+        ("batch_tokens", 0, "batch_tokens must be at least 1, got 0"),
         ("lora_rank", 0, "use method: full"),
         ("tuned_layers", 0, "at least 1, got 0; leave it out"),
         ("tuned_layers", 2.0, "tuned_layers must be a whole number, got 2.0"),

@@ -179,6 +179,22 @@ def test_probabilities_come_back_in_the_rows_order(tiny_setup: TrialSetup, tmp_p
     np.testing.assert_allclose(together, in_small_batches, atol=1e-6)
 
 
+@pytest.mark.parametrize("augmentation", ["none", "word_dropout"])
+def test_a_token_budget_takes_the_announced_steps(
+    tiny_setup: TrialSetup, augmentation: str
+) -> None:
+    trial = dataclasses.replace(TRIAL, batch_tokens=96, augmentation=augmentation)
+    steps: list[tuple[int, int]] = []
+
+    last = list(fine_tune(trial, tiny_setup, Worker(), on_step=lambda *at: steps.append(at)))[-1]
+
+    total = steps[-1][1]
+    assert steps == [(step, total) for step in range(1, total + 1)]
+    # About seven tokens a row and 144 rows in three epochs.
+    assert 20 <= total <= 60
+    assert last.metrics["roc_auc"] > 0.6
+
+
 @pytest.mark.parametrize("zero_stage", [0, 2, 3])
 def test_a_batch_in_parts_trains_as_one_at_once(tiny_setup: TrialSetup, zero_stage: int) -> None:
     trial = dataclasses.replace(TRIAL, dropout=0.0, batch_size=32)

@@ -94,8 +94,7 @@ class AugmentationBank:
     def _make(self, rows: np.ndarray, rng: np.random.Generator) -> Variants:
         trial = self._trial
         operation = OPERATIONS[trial.augmentation](self._encoder_folder)
-        texts = self._prepared.rows("train").texts()
-        columns = zip(*(texts[row] for row in rows), strict=True)
+        columns = zip(*self._prepared.rows("train").texts(rows), strict=True)
         varied = [operation(column, trial.augmentation_rate, rng) for column in columns]
         tokenizer = load_tokenizer(self._encoder_folder, max_tokens=self._max_tokens)
         return Variants.make(rows, tokenize(varied, tokenizer))

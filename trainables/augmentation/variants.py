@@ -77,8 +77,8 @@ class EpochTokens:
 
     @property
     def lengths(self) -> np.ndarray:
-        """int64 (n,): number of tokens of each row."""
-        lengths = np.array(self.original.lengths)
+        """int32 (n,): number of tokens of each row; computed anew, so ask once."""
+        lengths = self.original.lengths
         if self.variants is not None:
             lengths[self.variants.rows] = self.variants.tokens.lengths
         return lengths

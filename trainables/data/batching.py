@@ -15,16 +15,16 @@ enough that which rows meet in a batch differs from epoch to epoch."""
 class BatchPlan(Sequence[np.ndarray]):
     """An epoch's batches: arrays of row numbers, cut when they are asked for.
 
-    Two flat arrays instead of an array object a batch: an epoch of millions of rows is planned in
-    about five bytes a row.
+    Flat arrays instead of an array object a batch: an epoch of millions of rows is planned in a few
+    bytes a row.
     """
 
     rows: np.ndarray
-    """int (n,): all row numbers; each run of ``batch_size`` is a batch."""
+    """int (n,): all row numbers; each batch is a run of them."""
+    bounds: np.ndarray
+    """int64 (batches + 1,): run i is ``rows[bounds[i]:bounds[i + 1]]``."""
     order: np.ndarray
     """int (batches,): which run comes when."""
-    batch_size: int
-    """Rows of a batch; the last run may be shorter."""
 
     def __len__(self) -> int:
         return len(self.order)
@@ -36,33 +36,78 @@ class BatchPlan(Sequence[np.ndarray]):
     def __getitem__(self, place: int | slice) -> np.ndarray | list[np.ndarray]:
         if isinstance(place, slice):
             return [self[each] for each in range(len(self))[place]]
-        start = int(self.order[place]) * self.batch_size
-        return self.rows[start : start + self.batch_size]
+        run = int(self.order[place])
+        return self.rows[self.bounds[run] : self.bounds[run + 1]]
 
 
 def like_length_batches(
-    lengths: np.ndarray, batch_size: int, rng: np.random.Generator
+    lengths: np.ndarray,
+    batch_size: int | None,
+    rng: np.random.Generator,
+    *,
+    batch_tokens: int | None = None,
 ) -> BatchPlan:
     """Divide all rows into batches of like length, in random order.
 
     Args:
         lengths: (n,) number of tokens of each row.
-        batch_size: Rows of a batch; one batch may be smaller.
+        batch_size: Rows of a batch; one batch may be smaller. None: ``batch_tokens`` decides.
         rng: Decides which rows meet, and the order of the batches.
+        batch_tokens: Most tokens of a batch, padding included; a row that has more is a batch of
+            its own.
 
     Returns:
-        ceil(n / batch_size) arrays of row numbers; every row is in exactly one.
+        Row numbers of each batch; every row is in exactly one. With a batch size there are
+        ceil(n / batch_size).
 
     Raises:
-        ValueError: if ``batch_size`` is below 1.
+        ValueError: unless exactly one of the two sizes is given, and is 1 or more.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if (batch_size is None) == (batch_tokens is None):
+        raise ValueError(
+            f"give batch_size or batch_tokens, not both: got {batch_size} and {batch_tokens}"
+        )
+    for name, size in (("batch_size", batch_size), ("batch_tokens", batch_tokens)):
+        if size is not None and size < 1:
+            raise ValueError(f"{name} must be at least 1, got {size}")
+    lengths = np.asarray(lengths)
     rows = np.arange(len(lengths), dtype=np.int32 if len(lengths) < 2**31 else np.int64)
     rng.shuffle(rows)
-    pool_size = BATCHES_IN_POOL * batch_size
+    if batch_size is not None:
+        pool_size = BATCHES_IN_POOL * batch_size
+    else:
+        assert batch_tokens is not None
+        mean = max(1.0, float(lengths.mean())) if len(lengths) else 1.0
+        pool_size = BATCHES_IN_POOL * max(1, int(batch_tokens / mean))
+    bounds = [np.zeros(1, dtype=np.int64)]
     for start in range(0, len(rows), pool_size):
         pool = rows[start : start + pool_size]
-        pool[:] = pool[np.argsort(np.asarray(lengths)[pool], kind="stable")]
-    order = rng.permutation(-(-len(rows) // batch_size))
-    return BatchPlan(rows=rows, order=order, batch_size=batch_size)
+        pool[:] = pool[np.argsort(lengths[pool], kind="stable")]
+        if batch_size is not None:
+            ends = np.minimum(np.arange(batch_size, len(pool) + batch_size, batch_size), len(pool))
+        else:
+            assert batch_tokens is not None
+            ends = _ends_within(lengths[pool], batch_tokens)
+        bounds.append(start + ends)
+    ends = np.concatenate(bounds)
+    return BatchPlan(rows=rows, bounds=ends, order=rng.permutation(len(ends) - 1))
+
+
+def _ends_within(lengths: np.ndarray, batch_tokens: int) -> np.ndarray:
+    """Cut rows of ascending length so that rows x longest stays within a budget.
+
+    Returns:
+        int64 (batches,): where each batch ends.
+    """
+    ends, start = [], 0
+    while start < len(lengths):
+        # A longer row makes the whole batch longer: count rows while (rows so far) x length fits.
+        # That product only grows, so the first that is too large is found by bisection.
+        low, high = start + 1, min(len(lengths), start + max(1, batch_tokens // lengths[start]))
+        while low < high:
+            middle = (low + high + 1) // 2
+            fits = (middle - start) * int(lengths[middle - 1]) <= batch_tokens
+            low, high = (middle, high) if fits else (low, middle - 1)
+        ends.append(low)
+        start = low
+    return np.array(ends, dtype=np.int64)

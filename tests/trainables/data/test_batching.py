@@ -54,6 +54,41 @@ def test_a_plan_reads_like_a_list_of_batches() -> None:
         batches[len(batches)]
 
 
-def test_batch_size_below_one_is_refused() -> None:
-    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
-        like_length_batches(np.ones(3), 0, np.random.default_rng(0))
+@given(
+    lengths=st.lists(st.integers(1, 60), max_size=300),
+    batch_tokens=st.integers(1, 400),
+    seed=st.integers(0, 5),
+)
+def test_a_token_budget_holds_for_all_but_single_long_rows(
+    lengths: list[int], batch_tokens: int, seed: int
+) -> None:
+    rows = np.array(lengths, dtype=np.int32)
+    rng = np.random.default_rng(seed)
+
+    batches = like_length_batches(rows, None, rng, batch_tokens=batch_tokens)
+
+    assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * rows[batch].max() <= batch_tokens
+
+
+def test_a_token_budget_is_used_well() -> None:
+    lengths = np.random.default_rng(0).poisson(20, 10_000) + 3
+
+    batches = like_length_batches(lengths, None, np.random.default_rng(0), batch_tokens=640)
+
+    used = [len(batch) * lengths[batch].max() for batch in batches]
+    assert np.median(used) > 0.95 * 640
+    assert lengths.sum() > 0.93 * sum(used)
+
+
+@pytest.mark.parametrize("sizes", [(0, None), (None, 0)])
+def test_a_size_below_one_is_refused(sizes: tuple[int | None, int | None]) -> None:
+    with pytest.raises(ValueError, match="must be at least 1, got 0"):
+        like_length_batches(np.ones(3), sizes[0], np.random.default_rng(0), batch_tokens=sizes[1])
+
+
+@pytest.mark.parametrize("sizes", [(8, 8), (None, None)])
+def test_rows_and_tokens_are_alternatives(sizes: tuple[int | None, int | None]) -> None:
+    with pytest.raises(ValueError, match="give batch_size or batch_tokens, not both"):
+        like_length_batches(np.ones(3), sizes[0], np.random.default_rng(0), batch_tokens=sizes[1])
