@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import logging
+import math
 import os
 import socket
 import uuid
@@ -112,7 +113,11 @@ def capacity() -> Capacity:
     offers = [node["Resources"] for node in _alive_nodes()]
     nodes = tuple((offer.get("CPU", 0.0), offer.get("GPU", 0.0)) for offer in offers)
     return Capacity(
-        cpus=sum(cpus for cpus, _ in nodes), gpus=sum(gpus for _, gpus in nodes), nodes=nodes
+        cpus=sum(cpus for cpus, _ in nodes),
+        gpus=sum(gpus for _, gpus in nodes),
+        nodes=nodes,
+        # What Ray found free when a machine joined, without what it keeps for itself.
+        memory=tuple(offer.get("memory", math.inf) for offer in offers),
     )
 
 

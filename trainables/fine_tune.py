@@ -21,6 +21,7 @@ from trainables.encoder import encoder_fingerprint, find_encoder, load_tokenizer
 from trainables.engine import Engine, open_engine
 from trainables.metrics import METRICS
 from trainables.model import ClickModel, build_model
+from trainables.out_of_memory import explain_out_of_memory
 from trainables.task import TASK_METRICS
 from trainables.trial_setup import Progress, TrialSetup, Worker
 from trainables.tuning import choose_trained
@@ -58,6 +59,7 @@ def fine_tune(
 
     Raises:
         TrainingDivergedError: if the loss becomes NaN or infinite.
+        TrialOutOfMemoryError: if there is too little memory for a step, with what would fit.
     """
     torch.set_num_threads(worker.num_threads)
     # The model and the engine of the trial before refer to each other; left to the collector's own
@@ -70,7 +72,10 @@ def fine_tune(
     steps_per_epoch = math.ceil(data.num_rows[0] / trial.batch_size)
     total_steps = steps_per_epoch * trial.epochs
     config_hash = setup.config_hash(trial)
-    with open_engine(model, trial, setup.deepspeed, worker, total_steps=total_steps) as engine:
+    with (
+        explain_out_of_memory(trial, setup, data),
+        open_engine(model, trial, setup.deepspeed, worker, total_steps=total_steps) as engine,
+    ):
         sources = TrialSources(data, bank, engine, setup, encoder_folder)
         first = 1
         if resume_from is not None:

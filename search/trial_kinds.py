@@ -1,0 +1,82 @@
+"""The kinds of trial of a study that differ in what they cost, and how often each comes."""
+
+import dataclasses
+import random
+from collections import Counter
+from collections.abc import Mapping
+
+from search.study_config import StudyConfig
+from spaces.parameters import Value
+from spaces.trial_config import TrialConfig
+
+NUM_DRAWS = 500
+"""Points that stand for the space; what is rarer than one in this many is not seen."""
+
+
+def trial_kinds(config: StudyConfig) -> dict[TrialConfig, float]:
+    """Reduce a study's trials to what memory and time depend on.
+
+    Returns:
+        A trial of each kind and batch size, to the share of the space's points that are like it.
+        All of a kind have the largest rank and dropout of the space; an augmentation stays only
+        where layers are frozen, since the frozen layers' output isn't cached for varied texts.
+    """
+    rng = random.Random(0)
+    draws = [config.space.sample(rng) for _ in range(NUM_DRAWS)]
+    batch_size = config.space.parameters.get("batch_size")
+    if batch_size is not None and not batch_size.when:
+        # The largest must be among them.
+        draws += [{**draws[0], "batch_size": size} for size in batch_size.extremes()]
+    counts = Counter(_kind(point, config) for point in draws)
+    return {kind: count / len(draws) for kind, count in counts.items()}
+
+
+def sizes_to_measure(kinds: Mapping[TrialConfig, float]) -> list[TrialConfig]:
+    """Choose the batch sizes of each kind between which the others can be interpolated.
+
+    They are the smallest and the largest, and where these are far apart one between.
+    """
+    sizes: dict[TrialConfig, list[int]] = {}
+    for kind in kinds:
+        sizes.setdefault(dataclasses.replace(kind, batch_size=1), []).append(kind.batch_size)
+    chosen = []
+    for kind, found in sizes.items():
+        least, most = min(found), max(found)
+        ends = {least, most}
+        if most > 4 * least:
+            ends.add(min(found, key=lambda size: abs(size * size - least * most)))
+        chosen += [dataclasses.replace(kind, batch_size=size) for size in sorted(ends)]
+    return chosen
+
+
+def describe_kind(kind: TrialConfig) -> str:
+    """Name a kind of trial as a study file would."""
+    words = [f"batch_size {kind.batch_size}", f"method {kind.method}"]
+    if kind.tuned_layers is not None:
+        words.append(f"tuned_layers {kind.tuned_layers}")
+    if kind.augmentation != "none":
+        words.append(f"augmentation {kind.augmentation}")
+    return ", ".join(words)
+
+
+def _kind(point: Mapping[str, Value], config: StudyConfig) -> TrialConfig:
+    trial = TrialConfig(**point)  # type: ignore[arg-type]
+    varies = trial.tuned_layers is not None and config.encoder.cache_gb > 0
+    return TrialConfig(
+        # So small that no trial diverges under it.
+        learning_rate=1e-6,
+        batch_size=trial.batch_size,
+        method=trial.method,
+        tuned_layers=trial.tuned_layers,
+        augmentation=trial.augmentation if varies else "none",
+        lora_rank=int(_largest(config, "lora_rank", trial.lora_rank)),
+        dropout=_largest(config, "dropout", trial.dropout),
+        epochs=config.search.epochs,
+    )
+
+
+def _largest(config: StudyConfig, name: str, otherwise: float) -> float:
+    parameter = config.space.parameters.get(name)
+    if parameter is None:
+        return otherwise
+    return max(value for value in parameter.extremes() if isinstance(value, int | float))
