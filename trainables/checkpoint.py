@@ -50,6 +50,11 @@ class CheckpointInfo:
     """:meth:`TrialSetup.config_hash` of the two."""
 
 
+def checkpoint_folder(checkpoints: Path, epoch: int) -> Path:
+    """Return where a trial keeps the checkpoint of an epoch."""
+    return checkpoints / f"epoch-{epoch:04d}"
+
+
 def save_checkpoint(
     folder: Path, engine: "Engine", info: CheckpointInfo, *, rank: int
 ) -> CheckpointRecord:

@@ -10,8 +10,9 @@ from typing import Any
 import ray
 
 from spaces.trial_config import TrialConfig
+from trainables.checkpoint import checkpoint_folder
 from trainables.mailbox import Command, Event
-from trainables.trial import checkpoint_folder, trial_result
+from trainables.trial import trial_result
 from trainables.trial_setup import Progress, Worker
 
 

@@ -8,12 +8,8 @@ from typing import Any
 from ray import tune
 
 from spaces.trial_config import TrialConfig
+from trainables.checkpoint import checkpoint_folder
 from trainables.trial_setup import CheckpointRecord, Progress, TrialSetup, Worker
-
-
-def checkpoint_folder(checkpoints: Path, epoch: int) -> Path:
-    """Return where a trial keeps the checkpoint of an epoch."""
-    return checkpoints / f"epoch-{epoch:04d}"
 
 
 def trial_result(

@@ -107,7 +107,7 @@ def _train(
     trial_config: "TrialConfig", setup: "TrialSetup", console: "Console", keep: Path | None
 ) -> None:
     from search.formatting import format_params
-    from trainables.trial import checkpoint_folder
+    from trainables.checkpoint import checkpoint_folder
 
     console.print(format_params(trial_config.effective()), highlight=False, soft_wrap=True)
     for progress in _epochs(trial_config, setup, console):

@@ -7,12 +7,12 @@ from search.ledger import Ledger
 from search.single_trial import single_trial, single_trial_setup
 from search.study_config import StudyConfig, dump_study, parse_study
 from search.trial_record import ReportRecord
+from trainables.checkpoint import checkpoint_folder
 from trainables.data.prepared import PreparedData, prepare
 from trainables.data.simulate import SimulationConfig, simulate, write_simulation
 from trainables.data.table import load_clicks
 from trainables.encoder import encoder_fingerprint, find_encoder
 from trainables.fine_tune import fine_tune
-from trainables.trial import checkpoint_folder
 from trainables.trial_setup import Worker
 
 STUDY = """
