@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from spaces.trial_config import TrialConfig
 from trainables.out_of_memory import TrialOutOfMemoryError, suggest_smaller
 
-MEMORY_MONITOR = ("low on memory", "NODE_OUT_OF_MEMORY", "ray.exceptions.OutOfMemoryError")
-"""What Ray says when its memory monitor has killed a process."""
+MEMORY_MONITOR = ("running low on memory", "address the out of memory issue")
+"""What Ray 2.60 says, first and last in a page of figures, when its memory monitor has killed."""
 
-KILLED = ("SIGKILL", "connection error code 2", "OOM killer")
-"""What Ray says when a process ended without a word; the system's killer gives none."""
+KILLED = ("killed by the OOM killer", "connection error code 2")
+"""What it says when a process ended without a word; the system's killer gives none."""
 
 _OWN = re.compile(rf"{TrialOutOfMemoryError.__name__}: (?P<text>out of memory .*)")
 
@@ -37,12 +37,12 @@ def read_failure(text: str, trial: TrialConfig) -> Failure:
     """
     if own := _OWN.search(text):
         return Failure(text=own["text"].strip(), retry=False)
+    advice = f"batch_size is {trial.batch_size}; {suggest_smaller(trial)}"
     if any(sign in text for sign in MEMORY_MONITOR):
         reason = "its process was killed by Ray, because its machine ran low on memory"
-    elif any(sign in text for sign in KILLED):
+        return Failure(text=f"{reason}: {advice}", retry=True)
+    if any(sign in text for sign in KILLED):
         reason = "its process ended without a word, as one does that the system kills for memory"
-    else:
-        return Failure(text=text, retry=True)
-    # Last, because that is the line that the terminal shows.
-    advice = f"{reason}: batch_size is {trial.batch_size}; {suggest_smaller(trial)}"
-    return Failure(text=f"{text.rstrip()}\n{advice}", retry=True)
+        # Last, because that is the line that the terminal shows.
+        return Failure(text=f"{text.rstrip()}\n{reason}: {advice}", retry=True)
+    return Failure(text=text, retry=True)
