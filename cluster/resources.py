@@ -15,8 +15,9 @@ CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 FILLED_SHARE = 0.93
 """How much of the free memory trials may take: at 95 % of a machine's, Ray kills a worker."""
 
-RAY_BYTES = 1.2e9
-"""What Ray's own processes and its object store take on this machine: 0.9 GB measured, rounded."""
+RAY_BYTES = 0.8e9
+"""What Ray's own processes take on this machine, 0.44 GB measured, its object store, 0.2 GB, and
+some room."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

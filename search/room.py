@@ -57,7 +57,6 @@ class TrialCosts:
         sizes = [found.trial.batch_size for found in same]
         if kind.batch_size in sizes:
             return same[sizes.index(kind.batch_size)]
-        num_rows = same[0].num_steps * same[0].trial.batch_size
 
         def between(name: str) -> float:
             return float(np.interp(kind.batch_size, sizes, [getattr(f, name) for f in same]))
@@ -65,7 +64,6 @@ class TrialCosts:
         return dataclasses.replace(
             same[0],
             trial=kind,
-            num_steps=-(-num_rows // kind.batch_size),
             step_seconds=between("step_seconds"),
             memory_bytes=between("memory_bytes"),
             gpu_bytes=between("gpu_bytes"),
@@ -137,7 +135,9 @@ def _play(search: SearchConfig, num_trials: int, rng: np.random.Generator) -> fl
     return total / num_trials
 
 
-def is_ample(config: StudyConfig, encoder: Path, capacity: Capacity, num_tokens: int) -> bool:
+def is_ample(
+    config: StudyConfig, encoder: Path, capacity: Capacity, *, num_tokens: int, num_rows: int
+) -> bool:
     """Return whether a bound from the shapes alone shows that memory limits nothing.
 
     Args:
@@ -145,15 +145,15 @@ def is_ample(config: StudyConfig, encoder: Path, capacity: Capacity, num_tokens:
         encoder: The encoder's folder.
         capacity: What there is.
         num_tokens: Tokens of the longest row, or more.
+        num_rows: Training rows, which limit a batch too.
     """
     shape, resources = EncoderShape.read(encoder), config.resources
-    kinds = list(trial_kinds(config))
-    tensors = max(
-        bound_memory(
-            shape, kind, rows=-(-kind.batch_size // resources.workers), num_tokens=num_tokens
-        )
-        for kind in kinds
-    )
+
+    def tensor_bytes(kind: TrialConfig) -> float:
+        rows = -(-min(kind.batch_size, num_rows) // resources.workers)
+        return bound_memory(shape, kind, rows=rows, num_tokens=num_tokens)
+
+    tensors = max(map(tensor_bytes, trial_kinds(config)))
     need = MemoryNeed(
         worker_bytes=PROCESS_BYTES + (GPU_HOST_BYTES if resources.gpus else tensors),
         gpu_bytes=GPU_PROCESS_BYTES + tensors if resources.gpus else 0.0,

@@ -212,7 +212,9 @@ class Study:
             self.config, resources=self.config.resources.settle_gpus(capacity)
         )
         encoder = find_encoder(config.encoder)
-        if is_ample(config, encoder, capacity, config.encoder.max_tokens):
+        num_rows = int((table.split == 0).sum())
+        num_tokens = config.encoder.max_tokens
+        if is_ample(config, encoder, capacity, num_tokens=num_tokens, num_rows=num_rows):
             return None
         message = "memory may be short; measuring what trials take"
         on_event(StudyEvent(kind="note", message=message))

@@ -40,7 +40,7 @@ LONGEST_STEPS = 2
 """Steps of the longest rows: from the second on, the optimizer's state is there too."""
 
 PROCESS_MARGIN = 0.25e9
-"""What a trial's process holds beside a measured one's: Ray, 0.1 GB, and the allocator's scraps."""
+"""What a trial's process holds beside a measured one's: Ray, 0.05 GB, and the allocator's scraps."""
 
 MEASURED_MARGIN = 1.1
 """What a prediction adds to a measurement: other rows, and peaks between two looks."""
@@ -52,8 +52,8 @@ class Footprint:
 
     trial: TrialConfig
     """The trial."""
-    num_steps: int
-    """Optimizer steps of an epoch."""
+    num_rows: int
+    """Training rows."""
     step_seconds: float
     """Of a step of typical rows."""
     evaluate_seconds: float
@@ -68,9 +68,14 @@ class Footprint:
     """Most memory on the GPU, with its margins."""
 
     @property
+    def num_steps(self) -> int:
+        """Optimizer steps of an epoch."""
+        return math.ceil(self.num_rows / self.trial.batch_size)
+
+    @property
     def samples_per_second(self) -> float:
         """Training rows a second."""
-        return self.trial.batch_size / self.step_seconds
+        return self.num_rows / (self.num_steps * self.step_seconds)
 
     def seconds(self, epochs: float) -> float:
         """Return how long a trial of some epochs takes."""
@@ -197,7 +202,7 @@ class _Surveyor:
 
     def orders(self, trial: TrialConfig, *, evaluates: bool) -> tuple[Order, Order]:
         """Return what to run for a trial: typical rows for the time, the longest for memory."""
-        share = -(-trial.batch_size // self._workers)
+        share = -(-min(trial.batch_size, len(self._train)) // self._workers)
         trial = dataclasses.replace(trial, batch_size=share, epochs=1)
         typical = self._lengths.typical(share, self._rng)
         longest = int(self._lengths.tokens.max())
@@ -251,7 +256,7 @@ class _Surveyor:
         gpu = gpu * MEASURED_MARGIN + GPU_PROCESS_BYTES if gpu else 0.0
         footprint = Footprint(
             trial=trial,
-            num_steps=math.ceil(len(self._train) / trial.batch_size),
+            num_rows=len(self._train),
             step_seconds=step,
             evaluate_seconds=self._evaluation(longest.evaluate_seconds),
             save_seconds=longest.save_seconds,

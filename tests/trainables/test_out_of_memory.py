@@ -16,6 +16,7 @@ from tests.trainables.short_of_memory import MAX_TOKENS, write_long_rows
 from trainables.data.prepared import PreparedData, prepare
 from trainables.data.table import load_clicks
 from trainables.encoder import EncoderConfig, encoder_fingerprint
+from trainables.fine_tune import fine_tune
 from trainables.out_of_memory import (
     TrialOutOfMemoryError,
     explain_out_of_memory,
@@ -23,7 +24,7 @@ from trainables.out_of_memory import (
     suggest_smaller,
 )
 from trainables.task import TaskConfig
-from trainables.trial_setup import TrialSetup
+from trainables.trial_setup import TrialSetup, Worker
 
 TRAIN = """
 import json, re, sys
@@ -124,6 +125,22 @@ def test_what_the_failed_step_held_is_released_while_the_error_lives(
 
     assert caught.value is not None
     assert held[0]() is None
+
+
+@pytest.mark.gpu
+def test_a_process_trains_on_after_its_gpu_was_full(tiny_setup: TrialSetup) -> None:
+    free = torch.cuda.mem_get_info()[0]
+    data = PreparedData.open(Path(tiny_setup.data_folder))
+
+    with (
+        pytest.raises(TrialOutOfMemoryError, match="of GPU memory that there are for it"),
+        explain_out_of_memory(TrialConfig(), tiny_setup, data),
+    ):
+        held = [torch.empty(free // 4, dtype=torch.uint8, device="cuda") for _ in range(5)]
+        assert held
+
+    torch.empty(free // 2, dtype=torch.uint8, device="cuda")
+    assert next(fine_tune(TrialConfig(epochs=1), tiny_setup, Worker())).done
 
 
 def test_other_errors_pass_as_they_are(tiny_setup: TrialSetup) -> None:
