@@ -193,13 +193,14 @@ def costs_table(costs: TrialCosts) -> Table:
     )
     for kind in order:
         found = shown[kind]
+        rate = found.samples_per_second
         layers = "all" if kind.tuned_layers is None else str(kind.tuned_layers)
         table.add_row(
             kind.method,
             *(layers,) * layered,
             *(kind.augmentation,) * augmented,
             str(kind.batch_size),
-            f"{found.samples_per_second:.3g}",
+            f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}",
             format_duration(found.seconds(costs.search.epochs)),
             format_gb(found.gpu_bytes or found.memory_bytes),
         )

@@ -33,14 +33,15 @@ LENGTH_SAMPLE = 6_000
 """Training rows whose lengths are looked at: some thousand batches of a small batch size, and about
 one pool of sorted ones of a large one."""
 
-TIMED_STEPS = 3
-"""Steps of typical rows, at most, of which the first, slower one doesn't count."""
+FEWEST_STEPS, MOST_STEPS, TIMED_ROWS = 3, 8, 2_000
+"""Steps of typical rows: as many as these rows make, within limits. The first is slower and doesn't
+count; the process that measures ends earlier where steps are long."""
 
 LONGEST_STEPS = 2
 """Steps of the longest rows: from the second on, the optimizer's state is there too."""
 
 PROCESS_MARGIN = 0.25e9
-"""What a trial's process holds beside a measured one's: Ray, 0.05 GB, and the allocator's scraps."""
+"""What a trial's process holds beside a measured one's: Ray, 0.05 GB, and allocator's scraps."""
 
 MEASURED_MARGIN = 1.1
 """What a prediction adds to a measurement: other rows, and peaks between two looks."""
@@ -206,8 +207,9 @@ class _Surveyor:
         trial = dataclasses.replace(trial, batch_size=share, epochs=1)
         typical = self._lengths.typical(share, self._rng)
         longest = int(self._lengths.tokens.max())
+        steps = min(MOST_STEPS, max(FEWEST_STEPS, TIMED_ROWS // share))
         return (
-            self._order(trial, typical, TIMED_STEPS, evaluates=False),
+            self._order(trial, typical, steps, evaluates=False),
             self._order(trial, longest, LONGEST_STEPS, evaluates=evaluates),
         )
 

@@ -26,8 +26,8 @@ from trainables.trial_setup import TrialSetup, Worker
 SAMPLING_S = 0.003
 """How often the process's memory is looked at; a step's largest tensors live ten times longer."""
 
-LONG_STEP_S = 0.7
-"""A step that is timed alone: several of these would tell little more."""
+ENOUGH_S = 3.0
+"""Time of timed steps after which more would tell little."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,8 +80,8 @@ class _Watch:
     def on_step(self, done: int, _total: int) -> None:
         """Note the end of a step, and end the trial where it has told enough."""
         self.ends.append(time.perf_counter())
-        long = done > 1 and self.ends[-1] - self.ends[-2] > LONG_STEP_S
-        if not self.order.evaluates and (long or done >= self.order.num_steps):
+        enough = self.ends[-1] - self.ends[0] > ENOUGH_S or done >= self.order.num_steps
+        if enough and not self.order.evaluates:
             raise _EnoughError
 
 

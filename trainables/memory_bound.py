@@ -7,7 +7,7 @@ from typing import Self
 
 from spaces.trial_config import TrialConfig
 
-PROCESS_BYTES = 0.8e9
+PROCESS_BYTES = 0.9e9
 """A process with torch, transformers, DeepSpeed and Ray loaded: 0.38 GB measured, and room for what
 the allocator doesn't give back between trials."""
 

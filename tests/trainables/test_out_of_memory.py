@@ -132,12 +132,13 @@ def test_a_process_trains_on_after_its_gpu_was_full(tiny_setup: TrialSetup) -> N
     free = torch.cuda.mem_get_info()[0]
     data = PreparedData.open(Path(tiny_setup.data_folder))
 
-    with (
-        pytest.raises(TrialOutOfMemoryError, match="of GPU memory that there are for it"),
-        explain_out_of_memory(TrialConfig(), tiny_setup, data),
-    ):
-        held = [torch.empty(free // 4, dtype=torch.uint8, device="cuda") for _ in range(5)]
-        assert held
+    def fill() -> None:
+        with explain_out_of_memory(TrialConfig(), tiny_setup, data):
+            held = [torch.empty(free // 4, dtype=torch.uint8, device="cuda") for _ in range(5)]
+            assert held
+
+    with pytest.raises(TrialOutOfMemoryError, match="of GPU memory that there are for it"):
+        fill()
 
     torch.empty(free // 2, dtype=torch.uint8, device="cuda")
     assert next(fine_tune(TrialConfig(epochs=1), tiny_setup, Worker())).done
