@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.resources import Capacity, available_cpus
+from cluster.resources import FILLED_SHARE, Capacity, available_cpus
 
 PACKAGES = ("spaces", "cluster", "trainables", "search")
 """The import packages that workers on other machines need."""
@@ -116,8 +116,8 @@ def capacity() -> Capacity:
         cpus=sum(cpus for cpus, _ in nodes),
         gpus=sum(gpus for _, gpus in nodes),
         nodes=nodes,
-        # What Ray found free when a machine joined, without what it keeps for itself.
-        memory=tuple(offer.get("memory", math.inf) for offer in offers),
+        # Ray counts what a machine had when it joined, its object store aside.
+        memory=tuple(offer.get("memory", math.inf) * FILLED_SHARE for offer in offers),
     )
 
 

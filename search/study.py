@@ -314,7 +314,7 @@ class Study:
             check_shared_folder(self.folder)
             offered = capacity()
             if address is None:
-                # Ray's own number leaves out a third of the memory for what else may come.
+                # Ray's own number leaves out what other processes have taken since.
                 local = local_capacity()
                 offered = dataclasses.replace(
                     offered, memory=local.memory, gpu_memory=local.gpu_memory
