@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import logging
+import math
 import os
 import socket
 import uuid
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.resources import Capacity, available_cpus
+from cluster.resources import FILLED_SHARE, Capacity, available_cpus
 
 PACKAGES = ("spaces", "cluster", "trainables", "search")
 """The import packages that workers on other machines need."""
@@ -112,7 +113,11 @@ def capacity() -> Capacity:
     offers = [node["Resources"] for node in _alive_nodes()]
     nodes = tuple((offer.get("CPU", 0.0), offer.get("GPU", 0.0)) for offer in offers)
     return Capacity(
-        cpus=sum(cpus for cpus, _ in nodes), gpus=sum(gpus for _, gpus in nodes), nodes=nodes
+        cpus=sum(cpus for cpus, _ in nodes),
+        gpus=sum(gpus for _, gpus in nodes),
+        nodes=nodes,
+        # Ray counts what a machine had when it joined, its object store aside.
+        memory=tuple(offer.get("memory", math.inf) * FILLED_SHARE for offer in offers),
     )
 
 

@@ -7,8 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from cluster.memory import format_gb, free_gpu_memory, free_memory
+
 CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 """Where Linux says how much CPU time a container gets: quota and period in microseconds."""
+
+FILLED_SHARE = 0.93
+"""How much of the free memory trials may take: at 95 % of a machine's, Ray kills a worker."""
+
+RAY_BYTES = 0.8e9
+"""What Ray's own processes take on this machine, 0.44 GB measured, its object store, 0.2 GB, and
+some room."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,13 +83,37 @@ class Capacity:
     """GPUs, of all machines together."""
     nodes: tuple[tuple[float, float], ...] = ()
     """CPU cores and GPUs of each machine, since a worker can't be on two; empty: there is one."""
+    memory: tuple[float, ...] = ()
+    """Bytes that trials may take on each machine, in the order of ``nodes``; empty: not known."""
+    gpu_memory: float | None = None
+    """Bytes that the smallest GPU offers to trials; None: not known, or there is none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MemoryNeed:
+    """The memory that the largest trial of a study takes."""
+
+    worker_bytes: float
+    """Of each worker's own; files that all trials map count once for all, as the system's cache."""
+    gpu_bytes: float
+    """Of each worker on its GPU."""
+    largest: str
+    """Which trial that is, like "batch_size 64, method full"."""
+    remedy: str
+    """What to change in the study where it doesn't fit."""
 
 
 def local_capacity() -> Capacity:
-    """Count the cores that this process may use, and the GPUs that it sees."""
+    """Count the cores that this process may use, the GPUs that it sees, and free memory."""
     import torch
 
-    return Capacity(cpus=available_cpus(), gpus=torch.cuda.device_count())
+    gpus = torch.cuda.device_count()
+    return Capacity(
+        cpus=available_cpus(),
+        gpus=gpus,
+        memory=(max(0.0, free_memory() * FILLED_SHARE - RAY_BYTES),),
+        gpu_memory=free_gpu_memory() if gpus else None,
+    )
 
 
 def available_cpus(limit: Path = CGROUP_LIMIT) -> int:
@@ -99,41 +132,109 @@ def available_cpus(limit: Path = CGROUP_LIMIT) -> int:
     return max(1, min(cores, int(quota) // int(period)))
 
 
-def fit_trials(resources: TrialResources, capacity: Capacity) -> int:
+def fit_trials(
+    resources: TrialResources, capacity: Capacity, need: MemoryNeed | None = None
+) -> int:
     """Return how many trials run at a time.
+
+    Args:
+        resources: What a trial is given.
+        capacity: What there is.
+        need: The memory that a trial takes; None: there is enough for as many as the cores allow.
 
     Raises:
         ValueError: if not even one fits, or fewer than the study asks for.
     """
     resources = resources.settle_gpus(capacity)
-    nodes = capacity.nodes or ((capacity.cpus, capacity.gpus),)
-    fits = sum(_fit_workers(resources, *node) for node in nodes) // resources.workers
+    fits = _count_trials(resources, capacity, None)
     needs = f"{resources.workers} x {resources.cpus_per_worker} CPUs"
     if resources.gpus:
         needs += f" and {resources.workers} x {resources.gpus:g} GPUs"
     offers = f"{capacity.cpus:g} CPUs and {capacity.gpus:g} GPUs"
-    if len(nodes) > 1:
-        offers += f" on {len(nodes)} machines"
+    if len(capacity.nodes) > 1:
+        offers += f" on {len(capacity.nodes)} machines"
     if fits < 1:
         raise ValueError(
             f"one trial needs {needs}, but there are {offers}; lower resources.workers, "
             f"resources.{'gpus' if resources.gpus else 'cpus'}_per_worker, or join a larger "
             "cluster with --address"
         )
-    if resources.concurrent_trials == "auto":
-        return fits
-    if resources.concurrent_trials > fits:
+    if resources.concurrent_trials != "auto" and resources.concurrent_trials > fits:
         raise ValueError(
             f"resources.concurrent_trials is {resources.concurrent_trials}, but only {fits} fit: "
             f"one trial needs {needs}, and there are {offers}"
         )
-    return resources.concurrent_trials
+    asked = fits if resources.concurrent_trials == "auto" else resources.concurrent_trials
+    return asked if need is None else _fit_memory(resources, capacity, need, asked)
 
 
-def _fit_workers(resources: TrialResources, cpus: float, gpus: float) -> int:
+def _fit_memory(resources: TrialResources, capacity: Capacity, need: MemoryNeed, asked: int) -> int:
+    """Return how many of the trials that the cores allow fit into memory.
+
+    Raises:
+        ValueError: as :func:`fit_trials`.
+    """
+    _check_gpu_memory(resources, capacity, need)
+    fits = _count_trials(resources, capacity, need)
+    offers = " + ".join(format_gb(memory) for memory in capacity.memory)
+    needs = f"{resources.workers} x {format_gb(need.worker_bytes)} of memory ({need.largest})"
+    if fits < 1:
+        raise ValueError(f"one trial needs {needs}, but there is {offers}; {need.remedy}")
+    if resources.concurrent_trials != "auto" and fits < asked:
+        raise ValueError(
+            f"resources.concurrent_trials is {asked}, but only {fits} fit: one trial needs "
+            f"{needs}, and there is {offers}; write concurrent_trials: {fits}, or {need.remedy}"
+        )
+    return min(asked, fits)
+
+
+def _check_gpu_memory(resources: TrialResources, capacity: Capacity, need: MemoryNeed) -> None:
+    """Refuse to pack more trials on a GPU than its memory holds; Ray looks at the fraction only."""
+    if not resources.gpus or capacity.gpu_memory is None:
+        return
+    num_packed = _per_gpu(resources.gpus) if resources.gpus < 1 else 1
+    if resources.concurrent_trials != "auto":
+        num_packed = min(num_packed, resources.concurrent_trials)
+    if num_packed * need.gpu_bytes <= capacity.gpu_memory:
+        return
+    problem = (
+        f"{num_packed} x {format_gb(need.gpu_bytes)} of GPU memory ({need.largest}), but a GPU "
+        f"offers {format_gb(capacity.gpu_memory)}"
+    )
+    holds = int(capacity.gpu_memory // need.gpu_bytes)
+    if holds < 1:
+        raise ValueError(f"one trial needs {problem}; {need.remedy}")
+    # Rounded up, because twice 0.334 is less than 1 and thrice is more.
+    fraction = math.ceil(1000 / holds) / 1000
+    raise ValueError(
+        f"resources.gpus_per_worker is {resources.gpus:g}, which packs trials that need {problem}; "
+        f"write gpus_per_worker: {fraction:g} for {holds} on a GPU, or {need.remedy}"
+    )
+
+
+def _count_trials(resources: TrialResources, capacity: Capacity, need: MemoryNeed | None) -> int:
+    nodes = capacity.nodes or ((capacity.cpus, capacity.gpus),)
+    memory = capacity.memory or (math.inf,) * len(nodes)
+    workers = sum(
+        min(_fit_workers(resources, *node), _fit_bytes(need, free))
+        for node, free in zip(nodes, memory, strict=True)
+    )
+    return int(workers // resources.workers)
+
+
+def _fit_bytes(need: MemoryNeed | None, free: float) -> float:
+    return math.inf if need is None or math.isinf(free) else free // need.worker_bytes
+
+
+def _fit_workers(resources: TrialResources, cpus: float, gpus: float) -> float:
     """Return how many workers one machine holds."""
     fits = math.floor(cpus / resources.cpus_per_worker)
-    if resources.gpus:
-        # Rounded, because 1 / 0.1 must be 10 in spite of floating point.
-        fits = min(fits, math.floor(round(gpus / resources.gpus, 6)))
-    return fits
+    if resources.gpus < 1:
+        return min(fits, gpus * _per_gpu(resources.gpus)) if resources.gpus else fits
+    return min(fits, math.floor(gpus / resources.gpus))
+
+
+def _per_gpu(fraction: float) -> int:
+    """Return how many workers of a fraction share a GPU."""
+    # Rounded, because 1 / 0.1 must be 10 in spite of floating point.
+    return math.floor(round(1 / fraction, 6))

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from search.algorithms import ALGORITHMS
 from search.events import OnEvent, StudyEvent, ignore_event
+from search.failures import read_failure
 from search.ledger import Ledger
 from search.retention import CheckpointKeeper
 from search.schedulers import SCHEDULERS
@@ -214,16 +215,21 @@ class Conductor:
         return None
 
     def fail(self, number: int, error: str) -> None:
-        """Note that a trial's process failed; the trial is tried again while it may be."""
+        """Note that a trial's process failed; the trial is tried again while it may be.
+
+        One that ran out of memory by itself isn't: the same configuration would again.
+        """
         if number not in self._live:
             return
-        if self._ledger.trial(number).failures >= self._config.search.max_failures:
-            self._end_failed(number, error)
+        trial = self._ledger.trial(number)
+        failure = read_failure(error, trial.config)
+        if not failure.retry or trial.failures >= self._config.search.max_failures:
+            self._end_failed(number, failure.text)
             return
-        self._ledger.add_failure(number, error, final=False)
+        self._ledger.add_failure(number, failure.text, final=False)
         self._live.discard(number)
         self._waiting.append(number)
-        self._tell("retried", number, error)
+        self._tell("retried", number, failure.text)
 
     def _end_failed(self, number: int, error: str) -> None:
         self._ledger.add_failure(number, error, final=True)

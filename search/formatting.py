@@ -50,6 +50,17 @@ def format_duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def format_about(seconds: float) -> str:
+    """Write a predicted duration no more exactly than it is known: 40 s, 24 min, 2 h 10 min."""
+    if seconds < 55:
+        return f"{max(10, round(seconds, -1)):.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    minutes = round(minutes, -1)
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
 def format_metric(value: float | None) -> str:
     """Write a metric with four decimals, a dash where there is none."""
     return "–" if value is None else f"{value:.4f}"  # noqa: RUF001 - an en dash on purpose

@@ -2,12 +2,15 @@
 
 import contextlib
 import dataclasses
+import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from cluster.resources import Capacity, local_capacity
+from cluster.memory import free_gpu_memory
+from cluster.resources import Capacity, TrialResources, local_capacity
 from search.conductor import Conductor
 from search.events import OnEvent, StudyEvent, ignore_event
 from search.ledger import Ledger
@@ -22,6 +25,7 @@ from trainables.trial_setup import TrialSetup
 if TYPE_CHECKING:
     from ray import tune
 
+    from search.room import TrialCosts
     from trainables.data.prepared import PreparedData
     from trainables.data.table import ClickTable
 
@@ -67,7 +71,7 @@ class Study:
         return cls(load_study(path, overrides), out=out)
 
     def plan(self, address: str | None = None) -> StudyPlan:
-        """Say what the study will do, without starting a trial.
+        """Say what the study will do, without starting a trial; memory isn't looked at.
 
         Args:
             address: Of a cluster to join, whose resources then count; None: this machine.
@@ -76,8 +80,46 @@ class Study:
             ValueError: if a trial doesn't fit, or the encoder is missing.
         """
         check_tuned_layers(self.config, find_encoder(self.config.encoder))
-        capacity = local_capacity() if address is None else _cluster_capacity(address)
-        return make_plan(self.config, self.folder, capacity, self._data_facts())
+        return self._plan(self._capacity(address), None)
+
+    def forecast(
+        self, table: "ClickTable", address: str | None = None
+    ) -> "tuple[StudyPlan, TrialCosts | None]":
+        """Say what the study will do and what that takes: some steps of each kind are measured.
+
+        Args:
+            table: The study's, from :meth:`check`.
+            address: As for :meth:`plan`; the steps run on this machine all the same.
+
+        Returns:
+            The plan, and what trials take; None where they run on GPUs and this machine has none.
+
+        Raises:
+            ValueError: if the study can't be run as it is, with what to do about it.
+        """
+        capacity = self._capacity(address)
+        # Too few cores need no measurement.
+        self._plan(capacity, None)
+        costs = self._measure(table, capacity)
+        return self._plan(capacity, costs), costs
+
+    def _capacity(self, address: str | None) -> Capacity:
+        if address is None:
+            return local_capacity()
+        return _cluster_capacity(address, self.config.resources)
+
+    def _plan(self, capacity: Capacity, costs: "TrialCosts | None") -> StudyPlan:
+        resources = self.config.resources.settle_gpus(capacity)
+        need = None if costs is None else costs.need(resources, capacity)
+        return make_plan(self.config, self.folder, capacity, self._data_facts(), need)
+
+    def _measure(self, table: "ClickTable", capacity: Capacity) -> "TrialCosts | None":
+        from search.measure_costs import measure_costs
+
+        use_gpu = self.config.resources.settle_gpus(capacity).gpus > 0
+        if use_gpu and not local_capacity().gpus:
+            return None
+        return measure_costs(self.config, table, use_gpu=use_gpu)
 
     def _data_facts(self) -> DataFacts | None:
         if not Ledger.exists(self.folder):
@@ -149,11 +191,34 @@ class Study:
         from trainables.data.store import prepare_shared
 
         table = self.check(address=address, resume=resume, on_event=on_event)
+        costs = None
+        if address is None:
+            costs = self._costs_if_tight(table, local_capacity(), on_event)
+            self._plan(local_capacity(), costs)
         data = prepare_shared(table, self.config.encoder, self.folder)
         self._check_prepared(data)
         setup = self._setup(data, encoder_fingerprint(find_encoder(self.config.encoder)))
-        self._run(setup, _facts(data, table.fingerprint), address, on_event)
+        connected = functools.partial(self._connected, address, table, costs, on_event)
+        self._run(setup, _facts(data, table.fingerprint), connected, on_event)
         return read_result(self.folder)
+
+    def _costs_if_tight(
+        self, table: "ClickTable", capacity: Capacity, on_event: OnEvent
+    ) -> "TrialCosts | None":
+        """Measure the trials, unless a bound shows that memory limits nothing."""
+        from search.room import is_ample
+
+        config = dataclasses.replace(
+            self.config, resources=self.config.resources.settle_gpus(capacity)
+        )
+        encoder = find_encoder(config.encoder)
+        num_rows = int((table.split == 0).sum())
+        num_tokens = config.encoder.max_tokens
+        if is_ample(config, encoder, capacity, num_tokens=num_tokens, num_rows=num_rows):
+            return None
+        message = "memory may be short; measuring what trials take"
+        on_event(StudyEvent(kind="note", message=message))
+        return self._measure(table, capacity)
 
     def _setup(self, data: "PreparedData", encoder: str) -> TrialSetup:
         config = self.config
@@ -180,7 +245,11 @@ class Study:
             )
 
     def _run(
-        self, setup: TrialSetup, facts: dict[str, Any], address: str | None, on_event: OnEvent
+        self,
+        setup: TrialSetup,
+        facts: dict[str, Any],
+        connected: Callable[[], AbstractContextManager[StudyPlan]],
+        on_event: OnEvent,
     ) -> None:
         """Create or open the ledger, run the trials, note how it ended."""
         from trainables.metrics import METRICS
@@ -200,12 +269,12 @@ class Study:
                 ledger = stack.enter_context(Ledger.open(self.folder))
                 is_over = self._is_over(ledger)
                 # One that ended may have been killed before it noted so.
-                plan = None if is_over else stack.enter_context(self._connected(address))
+                plan = None if is_over else stack.enter_context(connected())
                 ledger.set_fact("status", _ended_status(ledger) if is_over else "running")
                 ledger.set_fact("config", facts["config"])
             else:
                 # A cluster that can't be joined, or is too small, leaves no study behind.
-                plan = stack.enter_context(self._connected(address))
+                plan = stack.enter_context(connected())
                 ledger = stack.enter_context(Ledger.create(self.folder, facts))
             _write_study(self.folder, facts["config"])
             if plan is None:
@@ -231,13 +300,29 @@ class Study:
         return len(ended) == len(trials) >= count_trials(self.config)
 
     @contextlib.contextmanager
-    def _connected(self, address: str | None) -> Iterator[StudyPlan]:
+    def _connected(
+        self,
+        address: str | None,
+        table: "ClickTable",
+        costs: "TrialCosts | None",
+        on_event: OnEvent,
+    ) -> Iterator[StudyPlan]:
         """Connect to Ray and work out what runs there."""
         from cluster.connect import capacity, check_shared_folder, connect
 
         with connect(address):
             check_shared_folder(self.folder)
-            yield make_plan(self.config, self.folder, capacity(), None)
+            offered = capacity()
+            if address is None:
+                # Ray's own number leaves out what other processes have taken since.
+                local = local_capacity()
+                offered = dataclasses.replace(
+                    offered, memory=local.memory, gpu_memory=local.gpu_memory
+                )
+            else:
+                offered = _with_gpu_memory(offered, self.config.resources)
+                costs = self._costs_if_tight(table, offered, on_event)
+            yield self._plan(offered, costs)
 
     def _run_trials(
         self,
@@ -271,6 +356,17 @@ def _settle_precision(config: StudyConfig) -> DeepSpeedConfig:
     remote = ray.remote(settle_precision).options(num_gpus=min(1, config.resources.gpus))
     settled: DeepSpeedConfig = ray.get(remote.remote(config.deepspeed, use_gpu=True))
     return settled
+
+
+def _with_gpu_memory(capacity: Capacity, resources: TrialResources) -> Capacity:
+    """Ask a machine that trials will run on, through the connected Ray, what its GPUs have free."""
+    gpus = resources.settle_gpus(capacity).gpus
+    if not gpus:
+        return capacity
+    import ray
+
+    remote = ray.remote(free_gpu_memory).options(num_gpus=min(1, gpus))
+    return dataclasses.replace(capacity, gpu_memory=ray.get(remote.remote()))
 
 
 def _write_study(folder: Path, text: str) -> None:
@@ -313,8 +409,8 @@ def _trainable_for(workers: int) -> "type[tune.Trainable]":
     return GangTrial
 
 
-def _cluster_capacity(address: str) -> Capacity:
+def _cluster_capacity(address: str, resources: TrialResources) -> Capacity:
     from cluster.connect import capacity, connect
 
     with connect(address):
-        return capacity()
+        return _with_gpu_memory(capacity(), resources)

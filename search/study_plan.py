@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from cluster.resources import Capacity, fit_trials
+from cluster.memory import format_gb
+from cluster.resources import Capacity, MemoryNeed, fit_trials
 from search.algorithms import LARGEST_ENUMERATION, effective_key
 from search.schedulers import SuccessiveHalving
 from search.study_config import StudyConfig
@@ -63,18 +64,30 @@ class StudyPlan:
 
 
 def make_plan(
-    config: StudyConfig, folder: Path, capacity: Capacity, data: DataFacts | None
+    config: StudyConfig,
+    folder: Path,
+    capacity: Capacity,
+    data: DataFacts | None,
+    need: MemoryNeed | None = None,
 ) -> StudyPlan:
     """Work out what a study will do.
+
+    Args:
+        config: The study.
+        folder: Where it will be.
+        capacity: What the machine or the cluster offers.
+        data: What is known of its data.
+        need: The memory of its largest trial; None: memory limits nothing.
 
     Raises:
         ValueError: if a trial, or as many at a time as the study asks for, doesn't fit.
     """
-    num_concurrent = fit_trials(config.resources, capacity)
+    num_concurrent = fit_trials(config.resources, capacity, need)
     config = dataclasses.replace(config, resources=config.resources.settle_gpus(capacity))
     num_points = count_points(config.space)
     search = config.search
     num_trials = count_trials(config)
+    notes = _notes_on_memory(config, capacity, need, num_concurrent, num_trials)
     rungs: tuple[int, ...] = ()
     if search.scheduler == "asha":
         rungs = SuccessiveHalving(
@@ -91,7 +104,7 @@ def make_plan(
         capacity=capacity,
         rungs=rungs,
         data=data,
-        notes=_notes(config, num_points, rungs),
+        notes=(*_notes(config, num_points, rungs), *notes),
     )
 
 
@@ -133,6 +146,23 @@ def count_trials(config: StudyConfig) -> int:
     """Return how many trials a study will have: a small space ends it early."""
     points = count_points(config.space)
     return config.search.trials if points is None else min(config.search.trials, points)
+
+
+def _notes_on_memory(
+    config: StudyConfig,
+    capacity: Capacity,
+    need: MemoryNeed | None,
+    num_concurrent: int,
+    num_trials: int,
+) -> tuple[str, ...]:
+    allowed = min(fit_trials(config.resources, capacity), num_trials)
+    if need is None or num_concurrent >= allowed:
+        return ()
+    return (
+        f"{num_concurrent} instead of {allowed} trials run at a time, because one takes "
+        f"{config.resources.workers} x {format_gb(need.worker_bytes)} of memory ({need.largest}) "
+        f"and there is {' + '.join(map(format_gb, capacity.memory))}",
+    )
 
 
 def _notes(config: StudyConfig, num_points: int | None, rungs: tuple[int, ...]) -> tuple[str, ...]:

@@ -9,9 +9,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cluster.memory import format_gb
 from search.evidence import REPORT_FILE, RankedTrial, StudyEvidence
 from search.final_scores import LABELS
-from search.formatting import format_change, format_metric, format_params
+from search.formatting import (
+    format_about,
+    format_change,
+    format_duration,
+    format_metric,
+    format_params,
+)
+from search.room import TrialCosts, expected_epochs
 from search.study_plan import StudyPlan
 from search.summary import format_interval, summarize
 from trainables.data.describe import PartDescription
@@ -21,6 +29,8 @@ MAX_TRIALS = 20
 """Rows of the leaderboard in a terminal; the report has them all."""
 LOG_WIDTH = 140
 """Characters of a line where output goes into a file, which has no width of its own."""
+MAX_KINDS = 24
+"""Kinds of trial in the table of costs; beyond it those that were measured stand for the others."""
 STATE_WORDS = {
     "completed": "done",
     "stopped": "stopped early",
@@ -163,6 +173,52 @@ def print_plan(console: Console, plan: StudyPlan) -> None:
         say(console, f"asha may stop a trial after epoch {', '.join(map(str, plan.rungs))}")
     for note in plan.notes:
         say(console, f"note: {note}")
+
+
+def costs_table(costs: TrialCosts) -> Table:
+    """Draw what each kind of trial takes, as measured."""
+    table = _table("what a trial takes, measured on this machine")
+    layered = any(kind.tuned_layers is not None for kind in costs.shares)
+    augmented = any(kind.augmentation != "none" for kind in costs.shares)
+    table.add_column("method")
+    for name in ("layers",) * layered + ("texts",) * augmented + ("batch",):
+        table.add_column(name, justify="right")
+    for name in ("samples per s", "all epochs", "memory"):
+        table.add_column(name, justify="right")
+    shown = {kind: costs.of(kind) for kind in costs.shares}
+    if len(shown) > MAX_KINDS:
+        shown = {found.trial: found for found in costs.footprints}
+    order = sorted(
+        shown, key=lambda k: (k.method, k.tuned_layers or 0, k.augmentation, k.batch_size)
+    )
+    for kind in order:
+        found = shown[kind]
+        rate = found.samples_per_second
+        layers = "all" if kind.tuned_layers is None else str(kind.tuned_layers)
+        table.add_row(
+            kind.method,
+            *(layers,) * layered,
+            *(kind.augmentation,) * augmented,
+            str(kind.batch_size),
+            f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}",
+            format_duration(found.seconds(costs.search.epochs)),
+            format_gb(found.gpu_bytes or found.memory_bytes),
+        )
+    return table
+
+
+def print_costs(console: Console, plan: StudyPlan, costs: TrialCosts) -> None:
+    """Print what trials take, and how long the search will."""
+    console.print(costs_table(costs))
+    size = {"num_trials": plan.num_trials, "num_concurrent": plan.num_concurrent}
+    whole = format_about(costs.study_seconds(**size))
+    epochs = expected_epochs(costs.search, plan.num_trials)
+    line = f"about {format_about(costs.study_seconds(**size, epochs=epochs))}: "
+    line += f"{plan.num_trials} trials, {plan.num_concurrent} at a time"
+    if plan.rungs:
+        line += f", {epochs:.1f} epochs on average; {whole} if asha stops none"
+    say(console, line)
+    say(console, "compressing the winners comes on top")
 
 
 def print_evidence(console: Console, evidence: StudyEvidence) -> None:

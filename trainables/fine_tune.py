@@ -26,12 +26,10 @@ from trainables.encoder import encoder_fingerprint, find_encoder
 from trainables.engine import Engine, open_engine
 from trainables.metrics import METRICS
 from trainables.model import ClickModel, build_model
+from trainables.out_of_memory import explain_out_of_memory
 from trainables.task import TASK_METRICS
-from trainables.trial_setup import Progress, TrialSetup, Worker
+from trainables.trial_setup import EVALUATION_BATCH, Progress, TrialSetup, Worker
 from trainables.tuning import choose_trained, own_trained_weights
-
-EVALUATION_BATCH = 256
-"""Rows of an evaluation batch; without gradients they fit where a few training rows do."""
 
 
 class TrainingDivergedError(RuntimeError):
@@ -67,6 +65,7 @@ def fine_tune(
     Raises:
         OSError: if a checkpoint can't be written.
         TrainingDivergedError: if the loss becomes NaN or infinite.
+        TrialOutOfMemoryError: if there is too little memory for a step, with what would fit.
     """
     torch.set_num_threads(worker.num_threads)
     data, encoder_folder = _find_inputs(setup)
@@ -74,7 +73,10 @@ def fine_tune(
     model = _build(trial, data, encoder_folder)
     steps = _steps_before(trial, data)
     config_hash = setup.config_hash(trial)
-    with open_engine(model, trial, setup.deepspeed, worker, total_steps=steps[-1]) as engine:
+    with (
+        explain_out_of_memory(trial, setup, data),
+        open_engine(model, trial, setup.deepspeed, worker, total_steps=steps[-1]) as engine,
+    ):
         sources = TrialSources(data, bank, engine, setup, encoder_folder)
         first = 1
         if resume_from is not None:

@@ -13,6 +13,9 @@ from trainables.encoder import EncoderConfig
 from trainables.engine import DeepSpeedConfig
 from trainables.task import TaskConfig
 
+EVALUATION_BATCH = 256
+"""Rows of an evaluation batch; without gradients they fit where a few training rows do."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialSetup:

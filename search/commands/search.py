@@ -37,7 +37,11 @@ INTERRUPTED = 130
     help="Folder that gets a folder for the study; with a cluster, one that all machines share.",
 )
 @click.option("--resume", is_flag=True, help="Go on with the study that is in the folder.")
-@click.option("--dry-run", is_flag=True, help="Check all, say what would run, start nothing.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Check all, measure some steps, say what would run, and start nothing.",
+)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key.")
 def search(
     study: str,
@@ -81,13 +85,17 @@ def search(
 
 def _print_plan(study: "Study", console: "Console", *, address: str | None, resume: bool) -> None:
     from search.study_config import dump_study
-    from search.tables import print_plan, say
+    from search.tables import print_costs, print_plan, say
 
     with preflight():
-        study.check(address=address, resume=resume)
-        plan = study.plan(address)
+        table = study.check(address=address, resume=resume)
+        plan, costs = study.forecast(table, address)
     say(console, dump_study(plan.config))
     print_plan(console, plan)
+    if costs is None:
+        say(console, "time and memory: not known; measure on a machine with a GPU")
+    else:
+        print_costs(console, plan, costs)
 
 
 def run_to_bundle(

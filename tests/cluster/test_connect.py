@@ -17,7 +17,7 @@ from cluster.connect import (
     nodes_without,
     package_folders,
 )
-from cluster.resources import Capacity
+from cluster.resources import FILLED_SHARE, Capacity
 
 
 @pytest.fixture
@@ -97,7 +97,9 @@ def test_a_ray_of_this_process_alone_is_started_used_and_shut_down(
         assert connection.address is None
         assert connection.num_nodes == 1
         gpus = ray.cluster_resources().get("GPU", 0)
-        assert capacity() == Capacity(cpus=3, gpus=gpus, nodes=((3, gpus),))
+        offered = capacity()
+        memory = ray.cluster_resources()["memory"] * FILLED_SHARE
+        assert offered == Capacity(cpus=3, gpus=gpus, nodes=((3, gpus),), memory=(memory,))
 
         nodes = [node["NodeID"] for node in ray.nodes()]
         assert nodes_without(tmp_path, nodes) == set()

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.resources import Capacity, TrialResources, available_cpus, fit_trials, local_capacity
+from cluster.resources import (
+    Capacity,
+    MemoryNeed,
+    TrialResources,
+    available_cpus,
+    fit_trials,
+    local_capacity,
+)
 
 
 @pytest.mark.parametrize(
@@ -50,11 +57,83 @@ def test_as_many_trials_fit_as_leave_no_room_for_another(
     assert not hold(fits + 1)
 
 
-@pytest.mark.parametrize("share", [0.1, 0.2, 0.25, 0.3])
-def test_fractions_of_a_gpu_add_up_in_spite_of_rounding(share: float) -> None:
+@pytest.mark.parametrize(("share", "fits"), [(0.1, 30), (0.2, 15), (0.25, 12), (0.3, 9)])
+def test_fractions_add_up_on_each_gpu_in_spite_of_rounding(share: float, fits: int) -> None:
     resources = TrialResources(gpus_per_worker=share)
 
-    assert fit_trials(resources, Capacity(cpus=64, gpus=3)) == round(3 / share - 1e-9)
+    # Ray gives a worker no parts of two GPUs: a tenth of each stays free beside three of 0.3.
+    assert fit_trials(resources, Capacity(cpus=64, gpus=3)) == fits
+
+
+def need(gigabytes: float, gpu: float = 0) -> MemoryNeed:
+    return MemoryNeed(
+        worker_bytes=gigabytes * 1e9,
+        gpu_bytes=gpu * 1e9,
+        largest="batch_size 64",
+        remedy="use batch_size 8",
+    )
+
+
+def test_memory_lowers_auto() -> None:
+    capacity = Capacity(cpus=8, gpus=0, memory=(10e9,))
+
+    assert fit_trials(TrialResources(), capacity, need(1)) == 8
+    assert fit_trials(TrialResources(), capacity, need(3)) == 3
+
+
+def test_memory_counts_on_each_machine_alone() -> None:
+    capacity = Capacity(cpus=6, gpus=0, nodes=((2, 0), (4, 0)), memory=(9e9, 5e9))
+
+    assert fit_trials(TrialResources(), capacity, need(3)) == 2 + 1
+    assert fit_trials(TrialResources(workers=2), capacity, need(3)) == 1
+
+
+@pytest.mark.parametrize(
+    ("concurrent", "gigabytes", "message"),
+    [
+        (
+            "auto",
+            11,
+            r"one trial needs 1 x 11 GB of memory \(batch_size 64\), but there is 10 GB; ",
+        ),
+        (3, 4, r"is 3, but only 2 fit: .* 1 x 4 GB .* write concurrent_trials: 2, or use batch_s"),
+    ],
+)
+def test_too_little_memory_is_refused_with_what_would_fit(
+    concurrent: int, gigabytes: float, message: str
+) -> None:
+    resources = TrialResources(concurrent_trials=concurrent)
+
+    with pytest.raises(ValueError, match=message):
+        fit_trials(resources, Capacity(cpus=4, gpus=0, memory=(10e9,)), need(gigabytes))
+
+
+def test_a_gpu_is_packed_as_far_as_its_memory_holds() -> None:
+    resources = TrialResources(gpus_per_worker=0.25)
+    capacity = Capacity(cpus=16, gpus=2, memory=(100e9,), gpu_memory=80e9)
+
+    assert fit_trials(resources, capacity, need(4, gpu=20)) == 8
+    with pytest.raises(
+        ValueError,
+        match=r"packs trials that need 4 x 21 GB of GPU memory .* write gpus_per_worker: 0\.334 "
+        "for 3 on a GPU, or use batch_size 8",
+    ):
+        fit_trials(resources, capacity, need(4, gpu=21))
+    assert fit_trials(TrialResources(gpus_per_worker=0.334), capacity, need(4, gpu=21)) == 4
+
+
+def test_trials_that_never_meet_on_a_gpu_are_not_counted_twice() -> None:
+    resources = TrialResources(gpus_per_worker=0.25, concurrent_trials=2)
+    capacity = Capacity(cpus=16, gpus=2, memory=(100e9,), gpu_memory=80e9)
+
+    assert fit_trials(resources, capacity, need(4, gpu=40)) == 2
+
+
+def test_a_trial_larger_than_a_gpu_is_refused() -> None:
+    capacity = Capacity(cpus=16, gpus=1, memory=(100e9,), gpu_memory=10e9)
+
+    with pytest.raises(ValueError, match="one trial needs 1 x 12 GB of GPU memory"):
+        fit_trials(TrialResources(gpus_per_worker=1), capacity, need(4, gpu=12))
 
 
 @pytest.mark.parametrize(

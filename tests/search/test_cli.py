@@ -1,4 +1,5 @@
 import csv
+import re
 import shutil
 import subprocess
 import sys
@@ -273,6 +274,8 @@ def test_dry_run_says_what_would_run_and_writes_nothing(
     assert "name: trained" in out
     assert "points in the space: infinitely many; trials: 7" in out
     assert "each trial gets 1 x 1 CPUs" in out
+    assert re.search(r"lora +32 +[\d.,]+ +\d+ s +[\d.]+ GB", out)
+    assert re.search(r"about \d+ (s|min): 7 trials, \d+ at a time", out)
     assert not (tmp_path / "runs").exists()
 
 

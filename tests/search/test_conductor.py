@@ -380,3 +380,30 @@ def test_every_event_is_told_after_the_ledger_holds_it(tmp_path: Path) -> None:
     assert events[2].message == "its process died"
     assert events[-1].trial is not None
     assert events[-1].trial.state == "completed"
+
+
+def test_a_trial_that_runs_out_of_memory_is_not_tried_again_and_others_go_on(
+    tmp_path: Path,
+) -> None:
+    with Ledger.create(tmp_path, {}) as ledger:
+        conductor = conduct(study("search.max_failures=3"), ledger, tmp_path)
+        first = take(conductor)
+
+        conductor.fail(first.number, "TrialOutOfMemoryError: out of memory with batch_size 16; use")
+
+        assert ledger.trial(first.number).state == "failed"
+        assert ledger.trial(first.number).error == "out of memory with batch_size 16; use"
+        assert take(conductor).number == first.number + 1
+
+
+def test_a_trial_that_was_killed_for_its_machine_is_tried_again(tmp_path: Path) -> None:
+    with Ledger.create(tmp_path, {}) as ledger:
+        conductor = conduct(study(), ledger, tmp_path)
+        first = take(conductor)
+
+        conductor.fail(
+            first.number, "1 worker(s) were killed due to the node running low on memory"
+        )
+
+        assert take(conductor).number == first.number
+        assert "batch_size is" in str(ledger.trial(first.number).error)

@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search.formatting import (
+    format_about,
     format_change,
     format_duration,
     format_metric,
@@ -62,3 +63,18 @@ def test_params_use_short_names() -> None:
 )
 def test_a_change_has_a_sign_but_no_negative_nothing(value: float, text: str) -> None:
     assert format_change(value) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (3, "10 s"),
+        (44, "40 s"),
+        (57, "1 min"),
+        (1_450, "24 min"),
+        (7_020, "2 h 00 min"),
+        (7_900, "2 h 10 min"),
+    ],
+)
+def test_a_prediction_is_no_more_exact_than_it_is_known(seconds: float, text: str) -> None:
+    assert format_about(seconds) == text

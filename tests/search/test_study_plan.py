@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.resources import Capacity
+from cluster.resources import Capacity, MemoryNeed
 from search.study_config import parse_study
 from search.study_plan import StudyPlan, count_points, make_plan
 from spaces.space import Space
@@ -86,3 +86,24 @@ def test_usual_study_has_nothing_to_note() -> None:
 def test_what_does_not_fit_is_refused(overrides: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         plan(*overrides)
+
+
+def need(gigabytes: float) -> MemoryNeed:
+    return MemoryNeed(
+        worker_bytes=gigabytes * 1e9, gpu_bytes=0, largest="batch_size 64", remedy="use less"
+    )
+
+
+def test_fewer_trials_at_a_time_for_want_of_memory_are_noted() -> None:
+    config = parse_study(STUDY)
+    capacity = Capacity(cpus=8, gpus=0, memory=(10e9,))
+
+    tight = make_plan(config, Path("runs/tiny"), capacity, None, need(3))
+
+    assert tight.num_concurrent == 3
+    assert tight.num_idle_cpus == 5
+    assert any(
+        note.startswith("3 instead of 8 trials run at a time, because one takes 1 x 3 GB of memory")
+        for note in tight.notes
+    )
+    assert make_plan(config, Path("runs/tiny"), capacity, None, need(1)).notes == ()

@@ -98,6 +98,12 @@ class TextColumn(Sequence[str]):
         found: np.ndarray = ranks[self.codes]
         return found
 
+    def num_characters(self) -> np.ndarray:
+        """Count each row's characters, int64 (n,)."""
+        lengths = pyarrow.compute.utf8_length(self.distinct).to_numpy().astype(np.int64)
+        found: np.ndarray = lengths[self.codes]
+        return found
+
     def hashes(self) -> np.ndarray:
         """Hash each row's text, uint64 (n,); the same in every process."""
         hashes = np.empty(len(self.distinct), dtype=np.uint64)
@@ -112,8 +118,7 @@ class TextColumn(Sequence[str]):
 
         The lengths stand beside the texts, so that moving a boundary between rows changes the hash.
         """
-        lengths = pyarrow.compute.utf8_length(self.distinct).to_numpy().astype(np.int64)
-        yield memoryview(lengths[self.codes])
+        yield memoryview(self.num_characters())
         for block in self.blocks():
             _, ends, texts = block.buffers()
             if texts is not None:

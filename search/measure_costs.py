@@ -1,0 +1,80 @@
+"""Measure what the trials of a study take, before it starts."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from search.room import TrialCosts, frozen_seconds
+from search.study_config import StudyConfig
+from search.trial_kinds import describe_kind, sizes_to_measure, trial_kinds
+from spaces.trial_config import TrialConfig
+from trainables.encoder import find_encoder
+from trainables.engine import settle_precision
+from trainables.footprint import Footprint, MeasuredTooLargeError, measure_footprints
+from trainables.memory_bound import EncoderShape, bound_memory
+from trainables.out_of_memory import suggest_smaller
+from trainables.trial_setup import TrialSetup
+
+if TYPE_CHECKING:
+    from trainables.data.table import ClickTable
+
+
+def measure_costs(config: StudyConfig, table: "ClickTable", *, use_gpu: bool) -> TrialCosts:
+    """Measure each kind of trial of a study on this machine.
+
+    Args:
+        config: The study.
+        table: Its data.
+        use_gpu: Whether trials run on this machine's GPU.
+
+    Raises:
+        ValueError: if a trial runs out of memory, with what would fit.
+    """
+    encoder = find_encoder(config.encoder)
+    shares = trial_kinds(config)
+    setup = TrialSetup(
+        data_folder="",
+        data_fingerprint="",
+        encoder_fingerprint="",
+        task=config.task,
+        encoder=config.encoder,
+        deepspeed=settle_precision(config.deepspeed, use_gpu=use_gpu),
+        resources=config.resources,
+    )
+    shape, num_tokens = EncoderShape.read(encoder), config.encoder.max_tokens
+
+    def expected_bytes(kind: TrialConfig) -> float:
+        return bound_memory(shape, kind, rows=kind.batch_size, num_tokens=num_tokens)
+
+    # Small ones first: a process gives little of what it once took back to the system.
+    kinds = sorted(sizes_to_measure(shares), key=expected_bytes)
+    try:
+        footprints = measure_footprints(table, setup, kinds, use_gpu=use_gpu)
+    except MeasuredTooLargeError as error:
+        raise ValueError(_explain(error)) from error
+    num_rows = [int(np.sum(table.split == part)) for part in (0, 1)]
+    return TrialCosts(
+        footprints=tuple(footprints),
+        shares=shares,
+        search=config.search,
+        frozen_seconds=frozen_seconds(footprints, config, encoder, num_rows),
+    )
+
+
+def _explain(error: MeasuredTooLargeError) -> str:
+    said = f"a trial ({describe_kind(error.trial)}) can't be run on this machine: {error}"
+    if "batch_size" in str(error):
+        return said
+    return f"{said}; {suggest_smaller(error.trial, rows=_fitting(error.trial, error.measured))}"
+
+
+def _fitting(trial: TrialConfig, measured: Sequence[Footprint]) -> int | None:
+    unsized = dataclasses.replace(trial, batch_size=1)
+    sizes = [
+        found.trial.batch_size
+        for found in measured
+        if dataclasses.replace(found.trial, batch_size=1) == unsized
+    ]
+    return max(sizes, default=None)

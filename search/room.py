@@ -1,0 +1,198 @@
+"""Whether a study's trials fit into memory, and how long the study will take."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+
+from cluster.resources import Capacity, MemoryNeed, TrialResources, fit_trials
+from search.schedulers import SCHEDULERS
+from search.study_config import SearchConfig, StudyConfig
+from search.trial_kinds import describe_kind, trial_kinds
+from spaces.trial_config import TrialConfig
+from trainables.footprint import Footprint
+from trainables.memory_bound import (
+    GPU_PROCESS_BYTES,
+    PROCESS_BYTES,
+    EncoderShape,
+    bound_memory,
+)
+from trainables.out_of_memory import suggest_smaller
+
+START_SECONDS = 20.0
+"""Until a study's first trials train: Ray starts and each place's process loads its libraries."""
+
+GPU_HOST_BYTES = 4e9
+"""What a process that trains on a GPU may take of the machine's own memory: CUDA's libraries."""
+
+MOST_PLAYED = 200
+"""Trials of a played search: in a longer one, the share that is stopped hardly changes."""
+
+NUM_PLAYED = 4_000
+"""Trials of all played searches together."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrialCosts:
+    """What the trials of a study take, as measured; batch sizes between are interpolated."""
+
+    footprints: tuple[Footprint, ...]
+    """What was measured."""
+    shares: Mapping[TrialConfig, float]
+    """Each kind of trial, to the share of the study's trials that are like it."""
+    search: SearchConfig
+    """Epochs, and what stops trials before their last."""
+    frozen_seconds: float
+    """Time to compute the frozen layers' output, once for the study."""
+
+    def of(self, kind: TrialConfig) -> Footprint:
+        """Return what a kind of trial takes."""
+        same = sorted(
+            (found for found in self.footprints if _unsized(found.trial) == _unsized(kind)),
+            key=lambda found: found.trial.batch_size,
+        )
+        sizes = [found.trial.batch_size for found in same]
+        if kind.batch_size in sizes:
+            return same[sizes.index(kind.batch_size)]
+
+        def between(name: str) -> float:
+            return float(np.interp(kind.batch_size, sizes, [getattr(f, name) for f in same]))
+
+        return dataclasses.replace(
+            same[0],
+            trial=kind,
+            step_seconds=between("step_seconds"),
+            memory_bytes=between("memory_bytes"),
+            gpu_bytes=between("gpu_bytes"),
+        )
+
+    def study_seconds(
+        self, *, num_trials: int, num_concurrent: int, epochs: float | None = None
+    ) -> float:
+        """Predict how long a search takes, compression excluded.
+
+        Args:
+            num_trials: Trials of the study.
+            num_concurrent: Trials at a time.
+            epochs: Of a trial on average; None: all.
+        """
+        epochs = self.search.epochs if epochs is None else epochs
+        mean = sum(share * self.of(kind).seconds(epochs) for kind, share in self.shares.items())
+        # The last rounds leave places empty; no search ends before a whole trial has.
+        rounds = max(num_trials / num_concurrent, 1)
+        return START_SECONDS + self.frozen_seconds + rounds * mean
+
+    def need(self, resources: TrialResources, capacity: Capacity) -> MemoryNeed:
+        """Return the memory that the largest trial takes, and what would be less."""
+        largest = max(
+            (self.of(kind) for kind in self.shares),
+            key=lambda found: (found.gpu_bytes, found.memory_bytes),
+        )
+        memory = max(capacity.memory, default=0.0) / resources.workers
+        if resources.concurrent_trials != "auto":
+            memory /= resources.concurrent_trials
+        rows = self._largest_batch(largest.trial, memory, capacity.gpu_memory)
+        return MemoryNeed(
+            worker_bytes=max(self.of(kind).memory_bytes for kind in self.shares),
+            gpu_bytes=largest.gpu_bytes,
+            largest=describe_kind(largest.trial),
+            remedy=suggest_smaller(largest.trial, rows=rows),
+        )
+
+    def _largest_batch(
+        self, kind: TrialConfig, memory: float, gpu_memory: float | None
+    ) -> int | None:
+        """Return the largest measured-for batch size below a kind's that fits."""
+        for size in range(kind.batch_size - 1, 0, -max(1, kind.batch_size // 64)):
+            found = self.of(dataclasses.replace(kind, batch_size=size))
+            if found.memory_bytes <= memory and found.gpu_bytes <= (gpu_memory or np.inf):
+                return size
+        return None
+
+
+def expected_epochs(search: SearchConfig, num_trials: int) -> float:
+    """Return how many epochs a trial runs on average, if trials are as good as chance has it.
+
+    Plays the study's own scheduler with random scores. A search that learns brings better trials
+    later, of which fewer are stopped.
+    """
+    rng = np.random.default_rng(0)
+    num_trials = min(num_trials, MOST_PLAYED)
+    return fmean(_play(search, num_trials, rng) for _ in range(-(-NUM_PLAYED // num_trials)))
+
+
+def _play(search: SearchConfig, num_trials: int, rng: np.random.Generator) -> float:
+    scheduler = SCHEDULERS[search.scheduler](search)
+    total = 0
+    for number, score in enumerate(rng.random(num_trials)):
+        for epoch in range(1, search.epochs + 1):
+            total += 1
+            if scheduler.report(number, epoch, float(score)) == "stop":
+                break
+    return total / num_trials
+
+
+def is_ample(
+    config: StudyConfig, encoder: Path, capacity: Capacity, *, num_tokens: int, num_rows: int
+) -> bool:
+    """Return whether a bound from the shapes alone shows that memory limits nothing.
+
+    Args:
+        config: The study; its GPUs are settled.
+        encoder: The encoder's folder.
+        capacity: What there is.
+        num_tokens: Tokens of the longest row, or more.
+        num_rows: Training rows, which limit a batch too.
+    """
+    shape, resources = EncoderShape.read(encoder), config.resources
+
+    def tensor_bytes(kind: TrialConfig) -> float:
+        rows = -(-min(kind.batch_size, num_rows) // resources.workers)
+        rows = min(rows, config.deepspeed.micro_batch_rows or rows)
+        return bound_memory(shape, kind, rows=rows, num_tokens=num_tokens)
+
+    tensors = max(map(tensor_bytes, trial_kinds(config)))
+    need = MemoryNeed(
+        worker_bytes=PROCESS_BYTES + (GPU_HOST_BYTES if resources.gpus else tensors),
+        gpu_bytes=GPU_PROCESS_BYTES + tensors if resources.gpus else 0.0,
+        largest="",
+        remedy="",
+    )
+    allowed = fit_trials(resources, capacity)
+    try:
+        return fit_trials(resources, capacity, need) == allowed
+    except ValueError:
+        return False
+
+
+def frozen_seconds(
+    footprints: Sequence[Footprint], config: StudyConfig, encoder: Path, num_rows: Sequence[int]
+) -> float:
+    """Predict how long a study's trials compute what their frozen layers give, once for all.
+
+    A layer takes as long for a token there as in an evaluation of the layers above it.
+
+    Args:
+        footprints: What was measured.
+        config: The study.
+        encoder: The encoder's folder.
+        num_rows: Rows of training and validation.
+    """
+    if config.encoder.cache_gb == 0:
+        return 0.0
+    layers = EncoderShape.read(encoder).layers
+    by_cut = {
+        found.trial.tuned_layers: found.evaluate_seconds
+        * (layers - found.trial.tuned_layers)
+        / found.trial.tuned_layers
+        for found in footprints
+        if found.trial.tuned_layers is not None
+    }
+    return sum(by_cut.values()) * sum(num_rows) / max(1, num_rows[1])
+
+
+def _unsized(trial: TrialConfig) -> TrialConfig:
+    return dataclasses.replace(trial, batch_size=1)

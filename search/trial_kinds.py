@@ -1,0 +1,81 @@
+"""The kinds of trial of a study that differ in what they cost, and how often each comes."""
+
+import dataclasses
+import random
+from collections import Counter
+from collections.abc import Mapping
+
+from search.study_config import StudyConfig
+from spaces.parameters import Value
+from spaces.trial_config import TrialConfig
+
+NUM_DRAWS = 500
+"""Points that stand for the space; what is rarer than one in this many is not seen."""
+
+
+def trial_kinds(config: StudyConfig) -> dict[TrialConfig, float]:
+    """Reduce a study's trials to what memory and time depend on.
+
+    Returns:
+        A trial of each kind and batch size, to the share of the space's points that are like it.
+        All of a kind have the largest rank and dropout of the space. A budget of tokens counts as a
+        batch of as many of the longest rows.
+    """
+    rng = random.Random(0)
+    draws = [config.space.sample(rng) for _ in range(NUM_DRAWS)]
+    batch_size = config.space.parameters.get("batch_size")
+    if batch_size is not None and not batch_size.when:
+        # The largest must be among them.
+        draws += [{**draws[0], "batch_size": size} for size in batch_size.extremes()]
+    counts = Counter(_kind(point, config) for point in draws)
+    return {kind: count / len(draws) for kind, count in counts.items()}
+
+
+def sizes_to_measure(kinds: Mapping[TrialConfig, float]) -> list[TrialConfig]:
+    """Choose the batch sizes of each kind between which the others can be interpolated.
+
+    They are the smallest and the largest, and where these are far apart one between.
+    """
+    sizes: dict[TrialConfig, list[int]] = {}
+    for kind in kinds:
+        sizes.setdefault(dataclasses.replace(kind, batch_size=1), []).append(kind.batch_size)
+    chosen = []
+    for kind, found in sizes.items():
+        least, most = min(found), max(found)
+        ends = {least, most}
+        if most > 4 * least:
+            ends.add(min(found, key=lambda size: abs(size * size - least * most)))
+        chosen += [dataclasses.replace(kind, batch_size=size) for size in sorted(ends)]
+    return chosen
+
+
+def describe_kind(kind: TrialConfig) -> str:
+    """Name a kind of trial as a study file would."""
+    words = [f"batch_size {kind.batch_size}", f"method {kind.method}"]
+    if kind.tuned_layers is not None:
+        words.append(f"tuned_layers {kind.tuned_layers}")
+    return ", ".join(words)
+
+
+def _kind(point: Mapping[str, Value], config: StudyConfig) -> TrialConfig:
+    trial = TrialConfig(**point)  # type: ignore[arg-type]
+    rows = trial.batch_size
+    if trial.batch_tokens is not None:
+        rows = max(1, trial.batch_tokens // config.encoder.max_tokens)
+    return TrialConfig(
+        # So small that no trial diverges under it.
+        learning_rate=1e-6,
+        batch_size=rows,
+        method=trial.method,
+        tuned_layers=trial.tuned_layers,
+        lora_rank=int(_largest(config, "lora_rank", trial.lora_rank)),
+        dropout=_largest(config, "dropout", trial.dropout),
+        epochs=config.search.epochs,
+    )
+
+
+def _largest(config: StudyConfig, name: str, otherwise: float) -> float:
+    parameter = config.space.parameters.get(name)
+    if parameter is None:
+        return otherwise
+    return max(value for value in parameter.extremes() if isinstance(value, int | float))

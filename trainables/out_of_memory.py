@@ -1,0 +1,164 @@
+"""Running out of memory, told as the trial's own limit and what would fit."""
+
+import errno
+import gc
+import re
+import resource
+import sys
+import traceback
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from cluster.memory import format_gb, free_memory
+from spaces.trial_config import TrialConfig
+from trainables.encoder import find_encoder
+from trainables.memory_bound import EncoderShape, largest_batch
+
+if TYPE_CHECKING:
+    from trainables.data.prepared import PreparedData
+    from trainables.trial_setup import TrialSetup
+
+MICRO_BATCH_REMEDY = "set deepspeed.micro_batch_rows, which takes a batch in smaller parts"
+"""The study's key that keeps the batch size and lowers memory."""
+
+CPU_MESSAGES = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "DefaultCPUAllocator: not enough memory",
+    "could not create a memory object",  # oneDNN
+    "std::bad_alloc",
+)
+"""What torch's RuntimeErrors say when the system gives no more memory."""
+
+
+class TrialOutOfMemoryError(RuntimeError):
+    """A trial needs more memory than there is; it would again, so nobody need try."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory, of the CPU's or a GPU's, ran out."""
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in CPU_MESSAGES)
+
+
+def suggest_smaller(trial: TrialConfig, *, rows: int | None = None) -> str:
+    """Say what would make a trial fit, the least change first.
+
+    Args:
+        trial: The one that doesn't.
+        rows: A batch size that does, by measurement or estimate; None: not known.
+    """
+    smaller = "a smaller batch_size" if rows is None else f"batch_size {rows}"
+    changes = [f"use {smaller}" if trial.batch_size > 1 else "", MICRO_BATCH_REMEDY]
+    if trial.method == "full":
+        changes.append("train adapters (method: lora)")
+    if trial.tuned_layers is None:
+        changes.append("train the top layers alone (tuned_layers)")
+    return ", ".join(filter(None, changes)) + ", or run fewer trials at a time"
+
+
+class explain_out_of_memory:  # noqa: N801 - a context manager, named as one reads it
+    """Turns errors of memory that ran out inside into :class:`TrialOutOfMemoryError`.
+
+    The process stays usable: what the failed step held is released, on a GPU to the driver. A
+    class, because contextlib's frames would keep the traceback, and so the step's tensors, alive as
+    long as the new error.
+    """
+
+    def __init__(self, trial: TrialConfig, setup: "TrialSetup", data: "PreparedData") -> None:
+        """Watch a trial.
+
+        Args:
+            trial: What is trained.
+            setup: Names the encoder, and how many workers share a batch.
+            data: Its training rows.
+        """
+        self._trial = trial
+        self._setup = setup
+        self._data = data
+
+    def __enter__(self) -> Self:
+        """Begin to watch."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Replace an error of memory.
+
+        Raises:
+            TrialOutOfMemoryError: for an error of memory.
+        """
+        if error is None or not is_out_of_memory(error):
+            return
+        reason = _reason(error)
+        _forget(error)
+        del kind, error, trace
+        _release()
+        raise TrialOutOfMemoryError(self._explain(reason)) from None
+
+    def _explain(self, reason: str) -> str:
+        trial, workers = self._trial, self._setup.resources.workers
+        longest = int(self._data.rows("train").tokens.lengths.max(initial=1))
+        share = -(-trial.batch_size // workers)
+        available, where = _available()
+        shape = EncoderShape.read(find_encoder(self._setup.encoder))
+        fits = largest_batch(shape, trial, available=available, num_tokens=longest) * workers
+        # An estimate that doesn't ask for less contradicts what just happened.
+        rows = fits if 0 < fits < trial.batch_size else None
+        between = f", {share} on each of {workers} workers" if workers > 1 else ""
+        return (
+            f"out of memory with batch_size {trial.batch_size}{between}, rows of up to {longest} "
+            f"tokens: {reason}, of {format_gb(available)} of {where} that there are for it; "
+            f"{suggest_smaller(trial, rows=rows)}"
+        )
+
+
+_ASKED = re.compile(r"(?i)tried to allocate ([\d.]+) (bytes|KiB|MiB|GiB)")
+_UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+
+def _reason(error: BaseException) -> str:
+    """Say in a few words what an error of memory says."""
+    if asked := _ASKED.search(str(error)):
+        return f"{format_gb(float(asked[1]) * _UNITS[asked[2]])} more could not be had"
+    return type(error).__name__
+
+
+def _forget(error: BaseException) -> None:
+    """Let go of what an error's frames hold: the tensors of the step that failed."""
+    found: BaseException | None = error
+    while found is not None:
+        following = found.__cause__ or found.__context__
+        traceback.clear_frames(found.__traceback__)
+        found.__traceback__ = found.__cause__ = found.__context__ = None
+        found = following
+
+
+def _release() -> None:
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def _available() -> tuple[float, str]:
+    """Return how many bytes there are for a trial once its tensors are gone, and where."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        return float(torch.cuda.mem_get_info()[0]), "GPU memory"
+    free = free_memory()
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY:
+        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
+        free = min(free, limit - pages * resource.getpagesize())
+    return max(0.0, free), "memory"
