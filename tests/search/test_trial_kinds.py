@@ -34,11 +34,16 @@ def test_the_costliest_rank_stands_for_all() -> None:
     assert [kind.lora_rank for kind in kinds] == [16]
 
 
-def test_texts_that_vary_make_a_kind_where_layers_are_frozen() -> None:
+def test_each_number_of_tuned_layers_is_a_kind() -> None:
     space = "{tuned_layers: {choice: [1, 2]}, augmentation: {choice: [none, synonym]}}"
 
-    assert len(trial_kinds(study(space))) == 4
-    assert len(trial_kinds(study(space, "encoder.cache_gb=0"))) == 2
+    assert sorted(kind.tuned_layers or 0 for kind in trial_kinds(study(space))) == [1, 2]
+
+
+def test_a_token_budget_counts_as_rows_of_the_longest_texts() -> None:
+    kinds = trial_kinds(study("{batch_tokens: {choice: [1024, 2048]}}", "encoder.max_tokens=64"))
+
+    assert sorted(kind.batch_size for kind in kinds) == [16, 32]
 
 
 def test_the_largest_batch_of_a_wide_range_is_among_the_kinds() -> None:

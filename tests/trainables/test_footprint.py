@@ -66,5 +66,5 @@ def test_a_trials_time_is_its_start_and_its_epochs() -> None:
     )
 
     assert footprint.samples_per_second == 4
-    assert footprint.seconds(1) == 5 + 24
-    assert footprint.seconds(2.5) == 5 + 60
+    assert footprint.seconds(1) == 5 + 23
+    assert footprint.seconds(2.5) == 5 + 57.5

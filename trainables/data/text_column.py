@@ -118,7 +118,7 @@ class TextColumn(Sequence[str]):
 
         The lengths stand beside the texts, so that moving a boundary between rows changes the hash.
         """
-        yield memoryview(self.num_characters())
+        yield memoryview(self.num_characters().data)
         for block in self.blocks():
             _, ends, texts = block.buffers()
             if texts is not None:
