@@ -39,7 +39,9 @@ class ClusterConnection:
 
 
 @contextlib.contextmanager
-def connect(address: str | None, *, num_cpus: int | None = None) -> Iterator[ClusterConnection]:
+def connect(
+    address: str | None, *, num_cpus: int | None = None, preload: Sequence[str] = ()
+) -> Iterator[ClusterConnection]:
     """Start a Ray on this machine, or join a cluster; leave it at the end.
 
     A Ray that was started here is shut down at the end, a cluster is only disconnected from.
@@ -51,6 +53,8 @@ def connect(address: str | None, *, num_cpus: int | None = None) -> Iterator[Clu
         address: ``HOST:PORT`` of a cluster's head, or ``auto`` on one of its machines; None starts
             a Ray here.
         num_cpus: CPU cores of a Ray that is started here; None: all that this process may use.
+        preload: Modules that the processes of a Ray that is started here import at once, while this
+            process goes on, and not when they are given work.
 
     Raises:
         ValueError: if the address is none that can be joined, or ``num_cpus`` comes with one.
@@ -76,7 +80,7 @@ def connect(address: str | None, *, num_cpus: int | None = None) -> Iterator[Clu
     quiet_ray()
     try:
         if address is None:
-            _start(num_cpus or available_cpus())
+            _start(num_cpus or available_cpus(), preload)
         else:
             _join(address)
         yield ClusterConnection(address=address, num_nodes=len(_alive_nodes()))
@@ -197,7 +201,7 @@ def allow_token() -> None:
     authentication_token_setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
 
 
-def _start(num_cpus: int) -> None:
+def _start(num_cpus: int, preload: Sequence[str]) -> None:
     import ray
 
     ray.init(
@@ -207,6 +211,8 @@ def _start(num_cpus: int) -> None:
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.ERROR,
+        # Ray has no public setting for it; RAY_preload_python_modules is the same.
+        _system_config={"preload_python_modules": list(preload)} if preload else None,
     )
 
 

@@ -310,7 +310,7 @@ class Study:
         """Connect to Ray and work out what runs there."""
         from cluster.connect import capacity, check_shared_folder, connect
 
-        with connect(address):
+        with connect(address, preload=self._warm_modules()):
             check_shared_folder(self.folder)
             offered = capacity()
             if address is None:
@@ -323,6 +323,13 @@ class Study:
                 offered = _with_gpu_memory(offered, self.config.resources)
                 costs = self._costs_if_tight(table, offered, on_event)
             yield self._plan(offered, costs)
+
+    def _warm_modules(self) -> tuple[str, ...]:
+        """Return what Ray's processes may import while this one still prepares."""
+        from trainables.trial import WARM_MODULES
+
+        # Around a gang there are processes that direct it, which would import all of it as well.
+        return WARM_MODULES if self.config.resources.workers == 1 else ()
 
     def _run_trials(
         self,

@@ -25,6 +25,8 @@ from search.trial_record import ReportRecord
 from spaces.trial_config import TrialConfig
 from tests.search.finished_study import finished_config, write_trials
 from tests.search.trained_study import trained_config, write_log, write_trained_study
+from trainables.checkpoint import read_checkpoint_info
+from trainables.data.store import STORE
 
 COMMANDS = [
     [],
@@ -313,15 +315,29 @@ def test_describe_and_validate_say_what_is_in_the_table(
 def test_trial_trains_here_and_keeps_its_last_checkpoint(
     study_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    folder = tmp_path / "first"
     code, out, _ = run_here(
-        capsys, "trial", study_file, "--out", tmp_path, "--set", "learning_rate=2.0e-3",
+        capsys, "trial", study_file, "--out", folder, "--set", "learning_rate=2.0e-3",
         "--set", "search.epochs=2", "--set", "batch_size=64",
     )  # fmt: skip
     assert code == 0
     assert "lr 2e-3, batch 64" in out
     assert "epoch 1/2: train_loss" in out
     assert "epoch 2/2: train_loss" in out
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "epoch-0002", "study.yaml"]
+    assert sorted(path.name for path in folder.iterdir()) == ["data", "epoch-0002", "study.yaml"]
+
+
+def test_trials_side_by_side_share_their_data(
+    study_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("first", "second"):
+        assert run_here(capsys, "trial", study_file, "--out", tmp_path / name)[0] == 0
+
+    (shared,) = (path for path in (tmp_path / STORE).iterdir() if path.is_dir())
+    for name in ("first", "second"):
+        info = read_checkpoint_info(tmp_path / name / "epoch-0001")
+        assert info.setup.data_folder == str(shared)
+        assert (tmp_path / name / "data" / shared.name / "ids.npy").samefile(shared / "ids.npy")
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from search.study_config import dump_study, parse_study
 from search.trial_record import TrialRecord
 from spaces.trial_config import TrialConfig
 from tests.fakes import FakeTrial, read_trained
+from trainables.data.store import STORE
 
 REPOSITORY = Path(__file__).parents[2]
 STUDY = """
@@ -102,9 +104,14 @@ def test_study_runs_to_its_end(data: Path, ray_local: None) -> None:
 
     with pytest.raises(ValueError, match="holds this study already, 6 of 6 trials have ended"):
         tiny.run()
+    store = tiny.folder.parent / STORE
+    prepared, mine = store / facts.fingerprint, tiny.folder / "data" / facts.fingerprint
+    assert (mine / "ids.npy").samefile(prepared / "ids.npy")
     again = tiny.run(resume=True)
     assert again.trials == result.trials
+    shutil.rmtree(store)
     longer = study(data, "search.trials=7").run(resume=True)
+    assert (mine / "ids.npy").samefile(prepared / "ids.npy")
     assert points(longer.trials)[:6] == points(result.trials)
     assert len(longer.trials) == 7
 
@@ -210,12 +217,12 @@ def test_cluster_that_cannot_be_joined_leaves_no_study_behind(data: Path) -> Non
 
 def facts_of(tiny: Study) -> dict[str, object]:
     """Prepare a study's data and return what its ledger notes of the whole study."""
-    from trainables.data.prepared import prepare
+    from trainables.data.store import prepare_shared
     from trainables.data.table import load_clicks
     from trainables.encoder import encoder_fingerprint, find_encoder
 
     table = load_clicks(tiny.config.data, tiny.config.task)
-    prepared = prepare(table, tiny.config.encoder, tiny.folder / "data")
+    prepared = prepare_shared(table, tiny.config.encoder, tiny.folder)
     return {
         "config": dump_study(tiny.config),
         "status": "running",

@@ -7,8 +7,9 @@ from search.ledger import Ledger
 from search.single_trial import single_trial, single_trial_setup
 from search.study_config import StudyConfig, dump_study, parse_study
 from search.trial_record import ReportRecord
-from trainables.data.prepared import PreparedData, prepare
+from trainables.data.prepared import PreparedData
 from trainables.data.simulate import SimulationConfig, simulate, write_simulation
+from trainables.data.store import prepare_shared
 from trainables.data.table import load_clicks
 from trainables.encoder import encoder_fingerprint, find_encoder
 from trainables.fine_tune import fine_tune
@@ -55,7 +56,7 @@ def trained_config(log: Path, encoder: Path, overrides: Sequence[str] = ()) -> S
 def write_trained_study(folder: Path, config: StudyConfig) -> None:
     """Train two trials of one epoch and write them into a ledger as a search would."""
     table = load_clicks(config.data, config.task)
-    data = prepare(table, config.encoder, folder / "data")
+    data = prepare_shared(table, config.encoder, folder)
     facts = {
         "config": dump_study(config),
         "status": "completed",

@@ -1,6 +1,7 @@
 """Tokenized data on disk that all trials of a study share, memory-mapped."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -27,6 +28,8 @@ from trainables.data.table import ClickTable
 from trainables.data.text_column import TextColumn
 from trainables.data.token_rows import TokenRows
 from trainables.encoder import EncoderConfig, encoder_fingerprint, find_encoder
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -262,9 +265,15 @@ def _fill(folder: Path, write: Callable[[Path], None]) -> None:
             # Moved away, not emptied: a process that has its files mapped keeps them.
             folder.rename(folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}"))
         unfinished.rename(folder)
-    except OSError:
+    except OSError as error:
         # A rename onto a folder with files fails: another process was first, and its data is equal.
         if not is_whole(folder):
+            if error.errno in NO_ROOM:
+                raise OSError(
+                    error.errno,
+                    f"no room for the prepared data in {folder.parent} ({error.strerror}); free "
+                    "some, or put the study on another disk",
+                ) from error
             raise
     finally:
         # Also what a killed process left. Whoever is still writing there, where a file system

@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow
@@ -56,7 +56,9 @@ def write_prepared(
         "groups": table.groups[order],
     }
     for name, array in arrays.items():
-        np.save(folder / f"{name}.npy", array, allow_pickle=False)
+        # Not np.save, which says of a full disk only how many numbers were written.
+        with ArrayFile(folder / f"{name}.npy", array.dtype) as file:
+            file.append(array)
     _write_texts(texts, folder / TEXTS_FILE)
     training = table.split == 0
     impressions = table.impressions[training].sum(dtype=np.float64)
@@ -122,7 +124,7 @@ def _write_texts(texts: Sequence[TextColumn], path: Path) -> None:
 class ArrayFile:
     """A ``.npy`` file of one dimension that grows, for an array that doesn't fit into memory."""
 
-    def __init__(self, path: Path, dtype: np.dtype[np.int32]) -> None:
+    def __init__(self, path: Path, dtype: np.dtype[Any]) -> None:
         """Create the file.
 
         Args:

@@ -182,7 +182,7 @@ def test_without_room_nothing_is_left(tmp_path: Path, room: int) -> None:
     _, errors = process.communicate(timeout=120)
 
     assert process.returncode == 1
-    assert "File too large" in errors
+    assert f"no room for the prepared data in {tmp_path} (File too large); free some" in errors
     assert folders(tmp_path) == []
 
 
