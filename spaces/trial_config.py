@@ -22,7 +22,8 @@ class TrialConfig:
     """Rows per optimizer step, over all workers together."""
     batch_tokens: int | None = None
     """Most tokens of an optimizer step, padding included, in place of ``batch_size`` rows: steps of
-    short texts then have more rows, and all take about as long. None: ``batch_size`` decides."""
+    short texts then have more rows, and all take about as long. Counted before augmentation. None:
+    ``batch_size`` decides."""
     augmentation: Augmentation = "none"
     """Operation that varies the training texts."""
     augmentation_rate: float = 0.1

@@ -19,6 +19,22 @@ import numpy as np
 
 log = logging.getLogger(__name__)
 
+NO_ROOM = frozenset(
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EFBIG,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ENOLCK,
+        errno.EOPNOTSUPP,
+        errno.EIO,
+        errno.ESTALE,
+    }
+)
+"""Errors of a place where files can't be kept."""
+
 CACHE_FOLDER = "cache"
 """Inside the folder of the prepared data, whose fingerprint covers text, tokens and encoder."""
 
@@ -110,6 +126,9 @@ class ArrayCache:
                         self._write(path, make())
                         arrays = _read(path, fits)
         except OSError as error:
+            if error.errno not in NO_ROOM:
+                # Not the file's fault: what it is made of can't be read, or memory ran out.
+                raise
             self._warn(path, error)
             return None
         if arrays is None:

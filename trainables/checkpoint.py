@@ -8,6 +8,7 @@ A checkpoint is a folder::
                         read only by the study that wrote it, and dropped when the trial ends
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -80,7 +81,18 @@ class CheckpointWriter:
             shutil.rmtree(folder, ignore_errors=True)
             self._partial.mkdir(parents=True)
         engine.barrier()
-        engine.start_saving(self._partial / TRAINING_FOLDER, self._partial / WEIGHTS_FILE)
+        try:
+            engine.start_saving(self._partial / TRAINING_FOLDER, self._partial / WEIGHTS_FILE)
+        except BaseException:
+            self.abandon()
+            raise
+
+    def abandon(self) -> None:
+        """Remove what was written: something failed, and nobody else would."""
+        with contextlib.suppress(Exception):
+            self._engine.finish_saving()
+        if self._rank == 0:
+            shutil.rmtree(self._partial, ignore_errors=True)
 
     def finish(self, info: CheckpointInfo) -> CheckpointRecord:
         """Wait for the files, write the description and give the folder its name.

@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import dataclasses
+import gc
 import logging
 import os
 import warnings
@@ -88,19 +89,21 @@ def settle_precision(config: DeepSpeedConfig, *, use_gpu: bool) -> DeepSpeedConf
 class Engine:
     """A model under DeepSpeed: forward, backward, step, and its state on disk."""
 
-    def __init__(self, engine: Any, *, clipping: float) -> None:  # noqa: ANN401 - no types
-        """Take over a DeepSpeed engine.
-
-        Args:
-            engine: DeepSpeed's.
-            clipping: Largest norm of a gradient where DeepSpeed doesn't clip; 0: nothing to do.
-        """
+    def __init__(
+        self,
+        engine: Any,  # noqa: ANN401 - DeepSpeed ships no types
+        optimizer: "torch.optim.Optimizer",
+        config: DeepSpeedConfig,
+    ) -> None:
+        """Take over a DeepSpeed engine that was made of an optimizer and a configuration."""
         self._engine = engine
-        self._clipping = clipping
+        self._optimizer = optimizer
+        self._is_plain = _is_plain(config)
+        self._clipping = config.gradient_clipping if self._is_plain else 0.0
         self._trained = [p for p in engine.module.parameters() if p.requires_grad]
         self._writer = concurrent.futures.ThreadPoolExecutor(max_workers=1)
         self._writing: list[concurrent.futures.Future[Any]] = []
-        if clipping:
+        if self._is_plain:
             # DeepSpeed's looks through the whole model for what has a gradient.
             engine.zero_grad = engine.optimizer.zero_grad
         write = engine.checkpoint_engine.save
@@ -215,19 +218,19 @@ class Engine:
     def close(self) -> None:
         """Let go of the model's trained weights and the optimizer's state; nothing works after it.
 
-        DeepSpeed's engine and the model refer to each other. Left to the garbage collector's own
-        time, several trials' weights would pile up, and a full collection takes 0.25 s.
+        DeepSpeed's engine and the model refer to each other: left to the garbage collector's own
+        time, several trials' weights would pile up.
         """
         import torch
 
         self._writer.shutdown(wait=True)
         self._engine.destroy()
-        state = getattr(self._engine.optimizer, "state", None)
-        if isinstance(state, dict):
-            state.clear()
+        self._optimizer.state.clear()
+        self._optimizer.param_groups.clear()
         for weight in self._trained:
             weight.grad = None
             weight.data = torch.empty(0, dtype=weight.dtype, device=weight.device)
+        self._engine = None
 
     def barrier(self) -> None:
         """Wait for all workers of the trial."""
@@ -251,9 +254,11 @@ class Engine:
 
 
 def _write_file(write: Callable[[Any, Any], Any], content: object, path: object) -> None:
+    from safetensors import SafetensorError
+
     try:
         write(content, path)
-    except RuntimeError as error:
+    except (RuntimeError, SafetensorError) as error:
         # torch's writer says of a full disk no more than "unexpected pos 128 vs 0".
         raise OSError(f"can't write {path} ({error}); is the disk full?") from error
 
@@ -288,6 +293,9 @@ def open_engine(
     import torch
 
     assert config.precision != "auto", "settle_precision comes first"
+    if not _is_plain(config):
+        # ZeRO and mixed precision keep flat copies of the weights of the trial before in cycles.
+        gc.collect()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     # An optimizer named in DeepSpeed's config would compile FusedAdam; this one needs no compiler.
     optimizer = torch.optim.AdamW(
@@ -312,7 +320,8 @@ def open_engine(
         # DeepSpeed would copy all gradients into a buffer and back to add up those of one worker:
         # 14 % of a step that trains all parameters.
         engine.enable_backward_allreduce = False
-    opened = Engine(engine, clipping=config.gradient_clipping if _is_plain(config) else 0)
+    opened = Engine(engine, optimizer, config)
+    del engine
     try:
         yield opened
     finally:

@@ -1,5 +1,7 @@
 """The training loop, as a generator of progress."""
 
+import contextlib
+import dataclasses
 import itertools
 import math
 import socket
@@ -28,7 +30,13 @@ from trainables.metrics import METRICS
 from trainables.model import ClickModel, build_model
 from trainables.out_of_memory import explain_out_of_memory
 from trainables.task import TASK_METRICS
-from trainables.trial_setup import EVALUATION_BATCH, Progress, TrialSetup, Worker
+from trainables.trial_setup import (
+    EVALUATION_BATCH,
+    CheckpointRecord,
+    Progress,
+    TrialSetup,
+    Worker,
+)
 from trainables.tuning import choose_trained, own_trained_weights
 
 
@@ -70,23 +78,19 @@ def fine_tune(
     torch.set_num_threads(worker.num_threads)
     data, encoder_folder = _find_inputs(setup)
     bank = AugmentationBank(data, trial, encoder_folder, max_tokens=setup.encoder.max_tokens)
-    model = _build(trial, data, encoder_folder)
     steps = _steps_before(trial, data)
     config_hash = setup.config_hash(trial)
-    with (
-        explain_out_of_memory(trial, setup, data),
-        open_engine(model, trial, setup.deepspeed, worker, total_steps=steps[-1]) as engine,
-    ):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(explain_out_of_memory(trial, setup, data))
+        model = _build(trial, data, encoder_folder, worker)
+        engine = stack.enter_context(
+            open_engine(model, trial, setup.deepspeed, worker, total_steps=steps[-1])
+        )
+        del model
         sources = TrialSources(data, bank, engine, setup, encoder_folder)
         first = 1
         if resume_from is not None:
-            info = restore_training(resume_from, engine)
-            if info.config_hash != config_hash:
-                raise RuntimeError(
-                    f"{resume_from} holds another trial (hash {info.config_hash}, expected "
-                    f"{config_hash}); it can't be gone on from"
-                )
-            first = info.epoch + 1
+            first = _restore(resume_from, engine, config_hash).epoch + 1
         for epoch in range(first, trial.epochs + 1):
             started = time.perf_counter()
             _seed_epoch(trial.seed, epoch, worker.rank)
@@ -107,28 +111,62 @@ def fine_tune(
                     f"the training loss became {loss} in epoch {epoch}; "
                     f"learning_rate {trial.learning_rate:g} is likely too high"
                 )
-            writer = None
-            if checkpoints is not None:
-                folder = checkpoint_folder(checkpoints, epoch)
-                writer = CheckpointWriter(folder, engine, rank=worker.rank)
-            scores = evaluate(engine, sources.validation(), setup, worker)
-            metrics = {"train_loss": loss, **scores}
             info = CheckpointInfo(
                 trial=trial,
                 setup=setup,
                 num_segments=data.num_segments,
                 epoch=epoch,
-                metrics=metrics,
+                metrics={"train_loss": loss},
                 config_hash=config_hash,
             )
+            info, checkpoint = _evaluate_and_save(engine, sources, worker, info, checkpoints)
             yield Progress(
                 epoch=epoch,
-                metrics=metrics,
+                metrics=info.metrics,
                 seconds=time.perf_counter() - started,
                 config_hash=config_hash,
                 done=epoch == trial.epochs,
-                checkpoint=None if writer is None else writer.finish(info),
+                checkpoint=checkpoint,
             )
+
+
+def _restore(folder: Path, engine: Engine, config_hash: str) -> CheckpointInfo:
+    """Go on from a checkpoint of the same trial."""
+    info = restore_training(folder, engine)
+    if info.config_hash != config_hash:
+        raise RuntimeError(
+            f"{folder} holds another trial (hash {info.config_hash}, expected {config_hash}); "
+            "it can't be gone on from"
+        )
+    return info
+
+
+def _evaluate_and_save(
+    engine: Engine,
+    sources: TrialSources,
+    worker: Worker,
+    info: CheckpointInfo,
+    checkpoints: Path | None,
+) -> tuple[CheckpointInfo, CheckpointRecord | None]:
+    """Score the validation rows, and meanwhile write a checkpoint if there is a folder for it.
+
+    Returns:
+        The description with the scores, and the checkpoint.
+    """
+
+    def scored() -> CheckpointInfo:
+        scores = evaluate(engine, sources.validation(), info.setup, worker)
+        return dataclasses.replace(info, metrics={**info.metrics, **scores})
+
+    if checkpoints is None:
+        return scored(), None
+    writer = CheckpointWriter(checkpoint_folder(checkpoints, info.epoch), engine, rank=worker.rank)
+    try:
+        info = scored()
+        return info, writer.finish(info)
+    except BaseException:
+        writer.abandon()
+        raise
 
 
 def _find_inputs(setup: TrialSetup) -> tuple[PreparedData, Path]:
@@ -147,14 +185,17 @@ def _find_inputs(setup: TrialSetup) -> tuple[PreparedData, Path]:
     return data, encoder_folder
 
 
-def _build(trial: TrialConfig, data: PreparedData, encoder_folder: Path) -> ClickModel:
+def _build(
+    trial: TrialConfig, data: PreparedData, encoder_folder: Path, worker: Worker
+) -> ClickModel:
     """Build a trial's model; what it doesn't train is the process's one copy of the encoder."""
     model = build_model(
         encoder_folder,
         trial,
         num_segments=data.num_segments,
         base_rate=data.base_rate,
-        share_weights=True,
+        # With several workers DeepSpeed writes the first one's weights into those of the others.
+        share_weights=worker.world_size == 1,
     )
     choose_trained(model, trial)
     own_trained_weights(model)

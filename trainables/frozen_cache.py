@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 STORED = np.dtype("<f2")
 """A token's state on disk: ``STATE_DTYPE``, little-endian."""
 
+FORMAT_VERSION = 1
+"""Rises when a state's meaning changes; files of other versions are then no longer found."""
+
 CHUNK_ROWS = 2048
 """Rows that are computed before they are written: 30 MB at 20 tokens of 384 numbers."""
 
@@ -75,7 +78,7 @@ class FrozenLayers:
             offsets=arrays["offsets"][: num_rows + 1],
             second_starts=arrays["second_starts"][:num_rows],
         )
-        return self._open(f"below-layer-{self.num_frozen}.npy", tokens)
+        return self._open(f"below-layer-{self.num_frozen}-v{FORMAT_VERSION}.npy", tokens)
 
     def open_variants(self, variants: Variants) -> FrozenCache | None:
         """Map the states of an epoch's variants; compute them if nobody has.
@@ -83,7 +86,9 @@ class FrozenLayers:
         Returns:
             The states, or None where there is no room for them.
         """
-        name = f"{VARIANT_PREFIX}{variants.digest}-below-layer-{self.num_frozen}.npy"
+        name = (
+            f"{VARIANT_PREFIX}{variants.digest}-below-layer-{self.num_frozen}-v{FORMAT_VERSION}.npy"
+        )
         return self._open(name, variants.tokens)
 
     def _open(self, name: str, tokens: TokenRows) -> FrozenCache | None:

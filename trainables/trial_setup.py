@@ -43,13 +43,17 @@ class TrialSetup:
             16 hexadecimal digits of SHA-256 over the trial's effective configuration, the data, the
             encoder, the task, DeepSpeed's settings and the number of workers.
         """
+        deepspeed = dataclasses.asdict(self.deepspeed)
+        for same in ("micro_batch_rows", "offload_optimizer"):
+            # They say where and in how many parts the same steps are computed.
+            del deepspeed[same]
         identity = {
             "trial": trial.effective(),
             "data": self.data_fingerprint,
             "encoder": self.encoder_fingerprint,
             "max_tokens": self.encoder.max_tokens,
             "task": dataclasses.asdict(self.task),
-            "deepspeed": dataclasses.asdict(self.deepspeed),
+            "deepspeed": deepspeed,
             "workers": self.resources.workers,
         }
         text = json.dumps(identity, sort_keys=True, separators=(",", ":"))

@@ -226,26 +226,32 @@ def test_a_trial_leaves_the_shared_encoder_as_it_was(tiny_setup: TrialSetup) -> 
     folder = Path(tiny_setup.encoder.name)
     before = {name: w.clone() for name, w in load_bert(folder, dropout=0.0).state_dict().items()}
 
-    for method in ("full", "lora"):
-        _run(dataclasses.replace(TRIAL, method=method, epochs=1), tiny_setup)
+    for zero_stage in (0, 3):
+        deepspeed = dataclasses.replace(tiny_setup.deepspeed, zero_stage=zero_stage)
+        setup = dataclasses.replace(tiny_setup, deepspeed=deepspeed)
+        for method in ("full", "lora"):
+            _run(dataclasses.replace(TRIAL, method=method, epochs=1), setup)
 
     after = load_bert(folder, dropout=0.0).state_dict()
     assert all(torch.equal(after[name], before[name]) for name in before)
 
 
-def test_trials_don_t_pile_up_in_memory(tiny_setup: TrialSetup) -> None:
+@pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
+def test_trials_don_t_pile_up_in_memory(tiny_setup: TrialSetup, zero_stage: int) -> None:
+    deepspeed = dataclasses.replace(tiny_setup.deepspeed, zero_stage=zero_stage)
+    setup = dataclasses.replace(tiny_setup, deepspeed=deepspeed)
     gc.collect()
     gc.disable()
     try:
-        _run(dataclasses.replace(TRIAL, epochs=1), tiny_setup)
+        _run(dataclasses.replace(TRIAL, epochs=1), setup)
         before = _tensor_bytes()
         for _ in range(3):
-            _run(dataclasses.replace(TRIAL, epochs=1), tiny_setup)
+            _run(dataclasses.replace(TRIAL, epochs=1), setup)
         after = _tensor_bytes()
     finally:
         gc.enable()
-    # Without the garbage collector's help: its full run costs a quarter of a second.
-    assert after - before < 10_000
+    # One trial's weights are 60 kB.
+    assert after - before < 30_000
 
 
 def _tensor_bytes() -> int:
@@ -270,5 +276,5 @@ def test_a_checkpoint_that_can_t_be_written_fails_the_trial(
             next(fine_tune(trial, tiny_setup, Worker(), checkpoints=tmp_path / "second"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-    # What is there is whole, or has another name.
-    assert not (tmp_path / "second" / "epoch-0001").exists()
+    # Neither the checkpoint nor a part of it is left, which would keep the disk full.
+    assert list((tmp_path / "second").iterdir()) == []

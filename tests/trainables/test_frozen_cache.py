@@ -26,7 +26,7 @@ from trainables.model import build_model
 from trainables.task import TaskConfig
 
 CPU = torch.device("cpu")
-NAME = "below-layer-1.npy"
+NAME = "below-layer-1-v1.npy"
 
 OPEN = """
 import logging, sys, torch

@@ -137,7 +137,7 @@ def test_cached_and_uncached_training_give_the_same_losses(
 
     # Variants and their states, for each epoch.
     assert len(cache_files(setup)) == (1 if augmentation == "none" else 1 + 2 * TRIAL.epochs)
-    assert "below-layer-1.npy" in cache_files(setup)
+    assert "below-layer-1-v1.npy" in cache_files(setup)
     for one, other in zip(cached, computed, strict=True):
         assert one.metrics == pytest.approx(other.metrics, abs=1e-5)
 

@@ -251,6 +251,9 @@ def share(source: Path, target: Path) -> None:
             except OSError:
                 # Another file system, or one without links.
                 shutil.copyfile(source / name, unfinished / name)
+                # As for the files themselves: after a loss of power, size would not tell.
+                with (unfinished / name).open("rb+") as file:
+                    os.fsync(file.fileno())
 
     _fill(target, link_all)
 
