@@ -225,6 +225,10 @@ class Engine:
 
         self._writer.shutdown(wait=True)
         self._engine.destroy()
+        if (wrapper := self._engine.optimizer) is not self._optimizer:
+            # Hooks on the weights keep ZeRO's optimizer, with flat copies of all of them, for ever:
+            # the garbage collector doesn't see through torch's graph.
+            vars(wrapper).clear()
         self._optimizer.state.clear()
         self._optimizer.param_groups.clear()
         for weight in self._trained:

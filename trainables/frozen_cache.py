@@ -65,6 +65,10 @@ class FrozenLayers:
     files: ArrayCache
     """Where the output is kept."""
 
+    @property
+    def _name(self) -> str:
+        return f"below-layer-{self.num_frozen}-v{FORMAT_VERSION}.npy"
+
     def open_prepared(self, data: PreparedData) -> FrozenCache | None:
         """Map the states of all training and validation rows; compute them if nobody has.
 
@@ -78,7 +82,7 @@ class FrozenLayers:
             offsets=arrays["offsets"][: num_rows + 1],
             second_starts=arrays["second_starts"][:num_rows],
         )
-        return self._open(f"below-layer-{self.num_frozen}-v{FORMAT_VERSION}.npy", tokens)
+        return self._open(self._name, tokens)
 
     def open_variants(self, variants: Variants) -> FrozenCache | None:
         """Map the states of an epoch's variants; compute them if nobody has.
@@ -86,10 +90,7 @@ class FrozenLayers:
         Returns:
             The states, or None where there is no room for them.
         """
-        name = (
-            f"{VARIANT_PREFIX}{variants.digest}-below-layer-{self.num_frozen}-v{FORMAT_VERSION}.npy"
-        )
-        return self._open(name, variants.tokens)
+        return self._open(f"{VARIANT_PREFIX}{variants.digest}-{self._name}", variants.tokens)
 
     def _open(self, name: str, tokens: TokenRows) -> FrozenCache | None:
         shape = (int(tokens.offsets[-1]), _hidden_size(self.encoder_folder))
