@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import statistics
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -81,6 +82,35 @@ def trial_setup(data: PreparedData, encoder: EncoderConfig) -> TrialSetup:
         encoder=encoder,
         deepspeed=DeepSpeedConfig(precision="fp32"),
     )
+
+
+def write_random_encoder(folder: Path, *, num_layers: int, hidden_size: int) -> None:
+    """Write a BERT of random weights with MiniLM's tokenizer.
+
+    Args:
+        folder: Made; then an encoder's name.
+        num_layers: Layers.
+        hidden_size: Width; a head has 64 of it, or all if there is less.
+    """
+    import torch
+    from safetensors.torch import save_file
+    from transformers import BertConfig, BertModel
+
+    folder.mkdir(parents=True)
+    shutil.copy(find_encoder(EncoderConfig()) / "tokenizer.json", folder)
+    settings = BertConfig(
+        hidden_size=hidden_size,
+        num_hidden_layers=num_layers,
+        num_attention_heads=max(1, hidden_size // 64),
+        intermediate_size=4 * hidden_size,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = BertModel(settings, add_pooling_layer=False)
+    weights = {name: weight.contiguous() for name, weight in model.state_dict().items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    description = {**settings.to_dict(), "architectures": ["BertModel"]}
+    (folder / "config.json").write_text(json.dumps(description), encoding="utf-8")
 
 
 def take_turns(
