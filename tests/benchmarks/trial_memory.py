@@ -25,16 +25,17 @@ can't do without, which is
   in the step or the evaluation batch at which the trials are stopped, whichever is more. A step's
   gradients are in it. Counted by torch's profiler in a process of its own: tensors, not pages.
 
-further_trial_cached, further_trial_full are the ratios. copies is, with four trials, the Pss of all
-mappings of the cached states, tokens and the encoder's file over the resident pages of that file in
-the process that has most of them: 1 where they are in memory once. `written` (details) is how much
-of these mappings has become private to a process.
+further_trial_cached, further_trial_full are the ratios. copies is, with four trials at the step,
+the Pss of all mappings of the cached states, tokens and the encoder's file over the resident pages
+of that file in the process that has most of them: 1 where they are in memory once. `written`
+(details) is how much of these mappings has become private to a process.
 
 five_million_rows_gb: the peak resident size, in 10^9 bytes, of one process that reads a simulated
-log of five million impressions (Parquet, one row each; with --quick 200,000), prepares it, trains 40
-steps with adapters and computes the metrics of its validation rows. It is VmHWM, which counts the
-pages of mapped files too, though the kernel could take these back. Other processes that use the same
-libraries make the Pss smaller: run it on a machine that does nothing else. The last line is JSON.
+log of five million impressions (Parquet, one row each; with --quick 200,000), prepares it, trains
+40 steps with adapters and computes the metrics of its validation rows. It is VmHWM, which counts
+the pages of mapped files too, though the kernel could take these back. Other processes that use
+the same libraries make the Pss smaller: run it on a machine that does nothing else. The last line
+is JSON.
 """
 
 import contextlib
@@ -124,7 +125,7 @@ def _encoder(folder: Path, kind: str) -> EncoderConfig:
     return EncoderConfig(max_tokens=64)
 
 
-class Enough(Exception):
+class EnoughError(Exception):
     """What was to be measured is measured."""
 
 
@@ -133,7 +134,7 @@ class Stops:
 
     def __init__(self, data: PreparedData, trial: TrialConfig) -> None:
         from trainables.augmentation.variants import EpochTokens
-        from trainables.fine_tune import EVALUATION_BATCH, plan_epoch
+        from trainables.fine_tune import _evaluation_batches, plan_epoch
 
         tokens = data.rows("train").tokens
         batches = plan_epoch(trial, 2, EpochTokens(original=tokens))
@@ -141,12 +142,11 @@ class Stops:
         sizes = [len(batch) * int(lengths[batch].max()) for batch in batches]
         self.step_of_epoch_2 = int(np.argmax(sizes)) + 1
         self.steps_before = len(plan_epoch(trial, 1, EpochTokens(original=tokens)))
-        ordered = np.sort(data.rows("validation").tokens.lengths)
-        parts = [
-            ordered[start : start + EVALUATION_BATCH]
-            for start in range(0, len(ordered), EVALUATION_BATCH)
-        ]
-        self.evaluation_size = max(len(part) * int(part.max()) for part in parts)
+        validation = data.rows("validation")
+        lengths = validation.tokens.lengths
+        self.evaluation_size = max(
+            len(batch) * int(lengths[batch].max()) for batch in _evaluation_batches(validation, 1)
+        )
         self.passes = 0
 
     def is_largest(self, *, training: bool, size: int) -> bool:
@@ -188,12 +188,12 @@ def run_held(folder: Path, kind: str) -> None:
     def holding_backward(engine: Any, loss: Any) -> None:  # noqa: ANN401
         if engine.holds:
             hold("step")
-            raise Enough
+            raise EnoughError
         backward(engine, loss)
 
     module.Engine.forward = holding_forward  # type: ignore[method-assign]
     module.Engine.backward = holding_backward  # type: ignore[method-assign]
-    with contextlib.suppress(Enough):
+    with contextlib.suppress(EnoughError):
         for _ in module.fine_tune(trial, trial_setup(data, _encoder(folder, kind)), Worker()):
             pass
     assert tuple(held) == POINTS, held
@@ -230,11 +230,11 @@ def count_needs(folder: Path, kind: str) -> None:
             rises["step"] += _largest_rise(profilers.pop(), folder)
             weights = engine.module.parameters()
             trained.extend(weight.numel() for weight in weights if weight.requires_grad)
-            raise Enough
+            raise EnoughError
 
     module.Engine.forward = counting_forward  # type: ignore[method-assign]
     module.Engine.step = counting_step  # type: ignore[method-assign]
-    with contextlib.suppress(Enough):
+    with contextlib.suppress(EnoughError):
         for _ in module.fine_tune(trial, trial_setup(data, _encoder(folder, kind)), Worker()):
             pass
     needs = {"weights": 4 * sum(trained), "optimizer": 8 * sum(trained)}
@@ -280,9 +280,9 @@ def train_log(file: Path) -> None:
 
     def stop(done: int, _: int) -> None:
         if done == STEPS_OF_LOG:
-            raise Enough
+            raise EnoughError
 
-    with contextlib.suppress(Enough):
+    with contextlib.suppress(EnoughError):
         next(fine_tune(TrialConfig(epochs=1), setup, Worker(), on_step=stop))
     rows = data.rows("validation")
     score(np.random.default_rng(0).random(len(rows)), rows, setup)
@@ -452,7 +452,7 @@ def describe_kind(
         },
         "anonymous": {point: round(last[point].anonymous / MEGABYTE) for point in POINTS},
         "pss_file": {point: round(last[point].pss_file / MEGABYTE) for point in POINTS},
-        "copies": {name: round(value, 3) for name, value in last["evaluation"].copies.items()},
+        "copies": {name: round(value, 3) for name, value in last["step"].copies.items()},
         "written": max(last[point].written for point in POINTS) / MEGABYTE,
     }
     return cost / need, details
@@ -474,7 +474,7 @@ def main() -> None:
             readings = measure_kind(kind, arguments.data, folder, rows[kind])
             needs = json.loads(_run("needs", str(folder / kind), kind))
             ratios[f"further_trial_{kind}"], details[kind] = describe_kind(readings, needs, process)
-            copies += readings[-1]["evaluation"].copies.values()
+            copies += readings[-1]["step"].copies.values()
             print(f"{kind}: {json.dumps(details[kind])}", flush=True)
         ratios["copies"] = max(copies)
         log = folder / "log" / "log.parquet"
