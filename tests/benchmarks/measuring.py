@@ -1,12 +1,13 @@
 """What the benchmarks share: their table, their sides in turn, their line of JSON."""
 
 import argparse
+import contextlib
 import json
 import os
 import platform
 import shutil
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,21 @@ def write_random_encoder(folder: Path, *, num_layers: int, hidden_size: int) -> 
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     description = {**settings.to_dict(), "architectures": ["BertModel"]}
     (folder / "config.json").write_text(json.dumps(description), encoding="utf-8")
+
+
+@contextlib.contextmanager
+def alone_in_process() -> Iterator[None]:
+    """Hide the group of one that fine_tune leaves to its process: Trainer would wrap its model.
+
+    Accelerate takes ``LOCAL_RANK`` for a launcher's and puts the model under
+    DistributedDataParallel, which costs Trainer time in every turn after fine_tune's first.
+    """
+    rank = os.environ.pop("LOCAL_RANK", None)
+    try:
+        yield
+    finally:
+        if rank is not None:
+            os.environ["LOCAL_RANK"] = rank
 
 
 def take_turns(
