@@ -30,8 +30,11 @@ from trainables.task import TASK_METRICS
 from trainables.trial_setup import Progress, TrialSetup, Worker
 from trainables.tuning import choose_trained, own_trained_weights
 
-EVALUATION_BATCH = 256
-"""Rows of an evaluation batch; without gradients they fit where a few training rows do."""
+EVALUATION_BATCH = 64
+"""Rows of an evaluation batch on a CPU. 256 took a quarter more CPU time there and four times the
+memory, of which a trial kept 100 MB and more (tests/benchmarks/trial_memory.py)."""
+GPU_EVALUATION_BATCH = 512
+"""The same on a GPU, which 64 short rows leave idle."""
 
 
 class TrainingDivergedError(RuntimeError):
@@ -305,13 +308,16 @@ def evaluate(
     engine.eval()
     rows = source.rows
     logits = torch.zeros(len(rows.clicks), device=engine.device)
-    batches = _evaluation_batches(rows, worker.world_size)
+    batches = evaluation_batches(rows, engine.device)
+    # ZeRO 3 gathers weights inside a forward pass, so all workers must run equally many: the last
+    # batch repeats, and must not count twice.
+    num_batches = len(batches)
+    batches += batches[-1:] * (-num_batches % worker.world_size)
     with torch.no_grad():
         for position in range(worker.rank, len(batches), worker.world_size):
             indices = batches[position]
             output = engine.forward(**source.batch(indices)).float()
-            # A batch repeated for ZeRO's sake (see _evaluation_batches) must not count twice.
-            if position < len(batches) - _padding(rows, worker.world_size):
+            if position < num_batches:
                 logits[torch.from_numpy(indices).to(engine.device)] = output
     if worker.world_size > 1:
         engine.add_over_workers(logits)
@@ -327,18 +333,11 @@ def score(probabilities: np.ndarray, rows: Rows, setup: TrialSetup) -> dict[str,
     }
 
 
-def _padding(rows: Rows, world_size: int) -> int:
-    return -math.ceil(len(rows.clicks) / EVALUATION_BATCH) % world_size
-
-
-def _evaluation_batches(rows: Rows, world_size: int) -> list[np.ndarray]:
-    """Cut rows by length; the last batch repeats until every worker has as many.
-
-    ZeRO 3 gathers weights inside a forward pass, so all workers must run equally many.
-    """
+def evaluation_batches(rows: Rows, device: torch.device) -> list[np.ndarray]:
+    """Cut rows, in the order of their lengths, into the batches of an evaluation."""
+    size = EVALUATION_BATCH if device.type == "cpu" else GPU_EVALUATION_BATCH
     order = np.argsort(rows.tokens.lengths, kind="stable")
-    batches = [order[i : i + EVALUATION_BATCH] for i in range(0, len(order), EVALUATION_BATCH)]
-    return batches + batches[-1:] * _padding(rows, world_size)
+    return [order[start : start + size] for start in range(0, len(order), size)]
 
 
 def predict_probabilities(

@@ -133,8 +133,10 @@ class Stops:
     """Where a trial is stopped: knows its largest batches and is called at each pass."""
 
     def __init__(self, data: PreparedData, trial: TrialConfig) -> None:
+        import torch
+
         from trainables.augmentation.variants import EpochTokens
-        from trainables.fine_tune import _evaluation_batches, plan_epoch
+        from trainables.fine_tune import evaluation_batches, plan_epoch
 
         tokens = data.rows("train").tokens
         batches = plan_epoch(trial, 2, EpochTokens(original=tokens))
@@ -145,7 +147,8 @@ class Stops:
         validation = data.rows("validation")
         lengths = validation.tokens.lengths
         self.evaluation_size = max(
-            len(batch) * int(lengths[batch].max()) for batch in _evaluation_batches(validation, 1)
+            len(batch) * int(lengths[batch].max())
+            for batch in evaluation_batches(validation, torch.device("cpu"))
         )
         self.passes = 0
 
