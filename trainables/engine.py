@@ -231,6 +231,9 @@ class Engine:
             vars(wrapper).clear()
         self._optimizer.state.clear()
         self._optimizer.param_groups.clear()
+        for weight in self._engine.module.parameters():
+            # This process's part of a weight under ZeRO 3.
+            vars(weight).pop("ds_tensor", None)
         for weight in self._trained:
             weight.grad = None
             weight.data = torch.empty(0, dtype=weight.dtype, device=weight.device)

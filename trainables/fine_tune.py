@@ -32,6 +32,7 @@ from trainables.out_of_memory import explain_out_of_memory
 from trainables.task import TASK_METRICS
 from trainables.trial_setup import (
     EVALUATION_BATCH,
+    GPU_EVALUATION_BATCH,
     CheckpointRecord,
     Progress,
     TrialSetup,
@@ -348,13 +349,18 @@ def evaluate(
     engine.eval()
     rows = source.rows
     logits = torch.zeros(len(rows.clicks), device=engine.device)
-    batches = _evaluation_batches(rows, worker.world_size)
+    batches = evaluation_batches(
+        rows, engine.device, micro_batch_rows=setup.deepspeed.micro_batch_rows
+    )
+    # ZeRO 3 gathers weights inside a forward pass, so all workers must run equally many: the last
+    # batch repeats, and must not count twice.
+    num_batches = len(batches)
+    batches += batches[-1:] * (-num_batches % worker.world_size)
     with torch.no_grad():
         for position in range(worker.rank, len(batches), worker.world_size):
             indices = batches[position]
             output = engine.forward(**source.batch(indices)).float()
-            # A batch repeated for ZeRO's sake (see _evaluation_batches) must not count twice.
-            if position < len(batches) - _padding(rows, worker.world_size):
+            if position < num_batches:
                 logits[torch.from_numpy(indices).to(engine.device)] = output
     if worker.world_size > 1:
         engine.add_over_workers(logits)
@@ -370,18 +376,21 @@ def score(probabilities: np.ndarray, rows: Rows, setup: TrialSetup) -> dict[str,
     }
 
 
-def _padding(rows: Rows, world_size: int) -> int:
-    return -math.ceil(len(rows.clicks) / EVALUATION_BATCH) % world_size
+def evaluation_batches(
+    rows: Rows, device: torch.device, *, micro_batch_rows: int | None = None
+) -> list[np.ndarray]:
+    """Cut rows, in the order of their lengths, into the batches of an evaluation.
 
-
-def _evaluation_batches(rows: Rows, world_size: int) -> list[np.ndarray]:
-    """Cut rows by length; the last batch repeats until every worker has as many.
-
-    ZeRO 3 gathers weights inside a forward pass, so all workers must run equally many.
+    Args:
+        rows: What is evaluated.
+        device: Where.
+        micro_batch_rows: As many rows as fit in training; without gradients some more do.
     """
+    size = EVALUATION_BATCH if device.type == "cpu" else GPU_EVALUATION_BATCH
+    if micro_batch_rows is not None:
+        size = min(size, 4 * micro_batch_rows)
     order = np.argsort(rows.tokens.lengths, kind="stable")
-    batches = [order[i : i + EVALUATION_BATCH] for i in range(0, len(order), EVALUATION_BATCH)]
-    return batches + batches[-1:] * _padding(rows, world_size)
+    return [order[start : start + size] for start in range(0, len(order), size)]
 
 
 def predict_probabilities(

@@ -13,8 +13,11 @@ from trainables.encoder import EncoderConfig
 from trainables.engine import DeepSpeedConfig
 from trainables.task import TaskConfig
 
-EVALUATION_BATCH = 256
-"""Rows of an evaluation batch; without gradients they fit where a few training rows do."""
+EVALUATION_BATCH = 64
+"""Rows of an evaluation batch on a CPU. 256 took a quarter more CPU time there and four times the
+memory, of which a trial kept 100 MB and more (tests/benchmarks/trial_memory.py)."""
+GPU_EVALUATION_BATCH = 512
+"""The same on a GPU, which 64 short rows leave idle."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

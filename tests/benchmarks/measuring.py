@@ -1,11 +1,13 @@
 """What the benchmarks share: their table, their sides in turn, their line of JSON."""
 
 import argparse
+import contextlib
 import json
 import os
 import platform
+import shutil
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,50 @@ def trial_setup(data: PreparedData, encoder: EncoderConfig) -> TrialSetup:
         encoder=encoder,
         deepspeed=DeepSpeedConfig(precision="fp32"),
     )
+
+
+def write_random_encoder(folder: Path, *, num_layers: int, hidden_size: int) -> None:
+    """Write a BERT of random weights with MiniLM's tokenizer.
+
+    Args:
+        folder: Made; then an encoder's name.
+        num_layers: Layers.
+        hidden_size: Width; a head has 64 of it, or all if there is less.
+    """
+    import torch
+    from safetensors.torch import save_file
+    from transformers import BertConfig, BertModel
+
+    folder.mkdir(parents=True)
+    shutil.copy(find_encoder(EncoderConfig()) / "tokenizer.json", folder)
+    settings = BertConfig(
+        hidden_size=hidden_size,
+        num_hidden_layers=num_layers,
+        num_attention_heads=max(1, hidden_size // 64),
+        intermediate_size=4 * hidden_size,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = BertModel(settings, add_pooling_layer=False)
+    weights = {name: weight.contiguous() for name, weight in model.state_dict().items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    description = {**settings.to_dict(), "architectures": ["BertModel"]}
+    (folder / "config.json").write_text(json.dumps(description), encoding="utf-8")
+
+
+@contextlib.contextmanager
+def alone_in_process() -> Iterator[None]:
+    """Hide the group of one that fine_tune leaves to its process: Trainer would wrap its model.
+
+    Accelerate takes ``LOCAL_RANK`` for a launcher's and puts the model under
+    DistributedDataParallel, which costs Trainer time in every turn after fine_tune's first.
+    """
+    rank = os.environ.pop("LOCAL_RANK", None)
+    try:
+        yield
+    finally:
+        if rank is not None:
+            os.environ["LOCAL_RANK"] = rank
 
 
 def take_turns(

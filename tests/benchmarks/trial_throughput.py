@@ -34,6 +34,7 @@ import numpy as np
 import torch
 from measuring import (
     THREADS,
+    alone_in_process,
     median_ratio,
     parse_arguments,
     prepare_data,
@@ -72,7 +73,7 @@ QUALITY_EPOCHS = 2
 WARM_UP_STEPS = 2
 
 
-class _TokenDataset(torch.utils.data.Dataset[dict[str, Any]]):
+class TokenDataset(torch.utils.data.Dataset[dict[str, Any]]):
     """Prepared rows as Trainer takes them."""
 
     def __init__(self, rows: Rows) -> None:
@@ -126,7 +127,7 @@ def _click_loss(outputs: Any, labels: torch.Tensor, **_: Any) -> torch.Tensor:  
 
 
 def _hf_trainer(
-    layers: list[int], dataset: _TokenDataset, folder: Path, *, epochs: int, seed: int
+    layers: list[int], dataset: TokenDataset, folder: Path, *, epochs: int, seed: int
 ) -> tuple[Any, list[float]]:
     """Return a Trainer and the list that gets the time of every step's end."""
     from transformers import (
@@ -185,7 +186,7 @@ class Sides:
         self._data = data
         self._setup = setup
         self._folder = folder
-        self._dataset = _TokenDataset(self._rows)
+        self._dataset = TokenDataset(self._rows)
         self._layers = num_layers(find_encoder(ENCODER))
         rng = np.random.default_rng(0)
         batches = like_length_batches(self._rows.tokens.lengths, TRIAL.batch_size, rng)
@@ -230,8 +231,9 @@ class Sides:
         return self._hf(list(range(self._layers - TUNED_LAYERS, self._layers)))
 
     def _hf(self, layers: list[int]) -> float:
-        trainer, times = _hf_trainer(layers, self._dataset, self._folder, epochs=1, seed=0)
-        trainer.train()
+        with alone_in_process():
+            trainer, times = _hf_trainer(layers, self._dataset, self._folder, epochs=1, seed=0)
+            trainer.train()
         return _speed(times, len(self._dataset), WARM_UP_STEPS * TRIAL.batch_size)
 
     def bare_step(self) -> float:
@@ -323,15 +325,16 @@ def compare_quality(data: PreparedData, folder: Path, *, seeds: int) -> None:
         trial = TrialConfig(epochs=QUALITY_EPOCHS, learning_rate=1e-3, seed=seed)
         *_, last = fine_tune(trial, setup, Worker(num_threads=THREADS))
         found["trial"].append(last.metrics["roc_auc"])
-        trainer, _ = _hf_trainer(
-            list(range(num_layers(find_encoder(ENCODER)))),
-            _TokenDataset(data.rows("train")),
-            folder,
-            epochs=QUALITY_EPOCHS,
-            seed=seed,
-        )
-        trainer.train()
-        logits = trainer.predict(_TokenDataset(validation)).predictions[:, 0]
+        with alone_in_process():
+            trainer, _ = _hf_trainer(
+                list(range(num_layers(find_encoder(ENCODER)))),
+                TokenDataset(data.rows("train")),
+                folder,
+                epochs=QUALITY_EPOCHS,
+                seed=seed,
+            )
+            trainer.train()
+            logits = trainer.predict(TokenDataset(validation)).predictions[:, 0]
         roc_auc = METRICS["roc_auc"].function
         found["hf_trainer"].append(
             roc_auc(1 / (1 + np.exp(-logits)), validation.clicks, validation.impressions)
