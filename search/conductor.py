@@ -222,7 +222,8 @@ class Conductor:
         if number not in self._live:
             return
         trial = self._ledger.trial(number)
-        failure = read_failure(error, trial.config)
+        micro_batch_rows = self._setup.deepspeed.micro_batch_rows
+        failure = read_failure(error, trial.config, micro_batch_rows=micro_batch_rows)
         if not failure.retry or trial.failures >= self._config.search.max_failures:
             self._end_failed(number, failure.text)
             return

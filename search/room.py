@@ -1,6 +1,7 @@
 """Whether a study's trials fit into memory, and how long the study will take."""
 
 import dataclasses
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +12,17 @@ import numpy as np
 from cluster.resources import Capacity, MemoryNeed, TrialResources, fit_trials
 from search.schedulers import SCHEDULERS
 from search.study_config import SearchConfig, StudyConfig
+from search.study_plan import count_trials
 from search.trial_kinds import describe_kind, trial_kinds
 from spaces.trial_config import TrialConfig
+from trainables.augmentation.bank import VARIED_SHARE
 from trainables.footprint import Footprint
 from trainables.memory_bound import (
     GPU_PROCESS_BYTES,
     PROCESS_BYTES,
     EncoderShape,
     bound_memory,
+    most_rows,
 )
 from trainables.out_of_memory import suggest_smaller
 
@@ -47,23 +51,29 @@ class TrialCosts:
     """Epochs, and what stops trials before their last."""
     frozen_seconds: float
     """Time to compute the frozen layers' output, once for the study."""
+    variant_seconds: tuple[float, ...] = ()
+    """The same for the variants of an epoch: one number for each augmentation over each number of
+    frozen layers, which trials that agree on both share."""
+    micro_batch_rows: int | None = None
+    """The study's, which is what to lower where memory is short."""
 
     def of(self, kind: TrialConfig) -> Footprint:
         """Return what a kind of trial takes."""
         same = sorted(
             (found for found in self.footprints if _unsized(found.trial) == _unsized(kind)),
-            key=lambda found: found.trial.batch_size,
+            key=lambda found: found.trial.batch,
         )
-        sizes = [found.trial.batch_size for found in same]
-        if kind.batch_size in sizes:
-            return same[sizes.index(kind.batch_size)]
+        sizes = [found.trial.batch for found in same]
+        if kind.batch in sizes:
+            return same[sizes.index(kind.batch)]
 
         def between(name: str) -> float:
-            return float(np.interp(kind.batch_size, sizes, [getattr(f, name) for f in same]))
+            return float(np.interp(kind.batch, sizes, [getattr(f, name) for f in same]))
 
         return dataclasses.replace(
             same[0],
             trial=kind,
+            rows_per_step=round(between("rows_per_step")),
             step_seconds=between("step_seconds"),
             memory_bytes=between("memory_bytes"),
             gpu_bytes=between("gpu_bytes"),
@@ -83,7 +93,12 @@ class TrialCosts:
         mean = sum(share * self.of(kind).seconds(epochs) for kind, share in self.shares.items())
         # The last rounds leave places empty; no search ends before a whole trial has.
         rounds = max(num_trials / num_concurrent, 1)
-        return START_SECONDS + self.frozen_seconds + rounds * mean
+        frozen = self.frozen_seconds
+        if self.variant_seconds:
+            # Trials that share an augmentation wait for one of them; others compute side by side.
+            at_once = min(num_concurrent, len(self.variant_seconds))
+            frozen += epochs * sum(self.variant_seconds) / at_once
+        return START_SECONDS + frozen + rounds * mean
 
     def need(self, resources: TrialResources, capacity: Capacity) -> MemoryNeed:
         """Return the memory that the largest trial takes, and what would be less."""
@@ -94,20 +109,22 @@ class TrialCosts:
         memory = max(capacity.memory, default=0.0) / resources.workers
         if resources.concurrent_trials != "auto":
             memory /= resources.concurrent_trials
-        rows = self._largest_batch(largest.trial, memory, capacity.gpu_memory)
+        batch = self._largest_batch(largest.trial, memory, capacity.gpu_memory)
         return MemoryNeed(
             worker_bytes=max(self.of(kind).memory_bytes for kind in self.shares),
             gpu_bytes=largest.gpu_bytes,
             largest=describe_kind(largest.trial),
-            remedy=suggest_smaller(largest.trial, rows=rows),
+            remedy=suggest_smaller(
+                largest.trial, batch=batch, micro_batch_rows=self.micro_batch_rows
+            ),
         )
 
     def _largest_batch(
         self, kind: TrialConfig, memory: float, gpu_memory: float | None
     ) -> int | None:
         """Return the largest measured-for batch size below a kind's that fits."""
-        for size in range(kind.batch_size - 1, 0, -max(1, kind.batch_size // 64)):
-            found = self.of(dataclasses.replace(kind, batch_size=size))
+        for size in range(kind.batch - 1, 0, -max(1, kind.batch // 64)):
+            found = self.of(kind.with_batch(size))
             if found.memory_bytes <= memory and found.gpu_bytes <= (gpu_memory or np.inf):
                 return size
         return None
@@ -150,7 +167,8 @@ def is_ample(
     shape, resources = EncoderShape.read(encoder), config.resources
 
     def tensor_bytes(kind: TrialConfig) -> float:
-        rows = -(-min(kind.batch_size, num_rows) // resources.workers)
+        rows = most_rows(kind, num_tokens=num_tokens, workers=resources.workers)
+        rows = min(rows, -(-num_rows // resources.workers))
         rows = min(rows, config.deepspeed.micro_batch_rows or rows)
         return bound_memory(shape, kind, rows=rows, num_tokens=num_tokens)
 
@@ -183,16 +201,57 @@ def frozen_seconds(
     """
     if config.encoder.cache_gb == 0:
         return 0.0
+    by_cut = _frozen_row_seconds(footprints, encoder, num_rows)
+    return sum(by_cut.values()) * sum(num_rows)
+
+
+def variant_seconds(
+    footprints: Sequence[Footprint], config: StudyConfig, encoder: Path, num_rows: Sequence[int]
+) -> tuple[float, ...]:
+    """Predict how long the frozen layers take for the variants of one epoch.
+
+    Args:
+        footprints: What was measured.
+        config: The study.
+        encoder: The encoder's folder.
+        num_rows: Rows of training and validation.
+
+    Returns:
+        A number for each operation, rate and number of frozen layers that as many points have as
+        the study has trials: a rate out of a range is each trial's own.
+    """
+    if config.encoder.cache_gb == 0:
+        return ()
+    by_cut = _frozen_row_seconds(footprints, encoder, num_rows)
+    rng = random.Random(0)
+    trials = [
+        TrialConfig(**config.space.sample(rng))  # type: ignore[arg-type]
+        for _ in range(count_trials(config))
+    ]
+    distinct = {
+        (trial.augmentation, trial.augmentation_rate, trial.tuned_layers)
+        for trial in trials
+        if trial.augmentation != "none" and trial.augmentation_rate > 0
+    }
+    varied = VARIED_SHARE * num_rows[0]
+    times = (varied * by_cut.get(tuned_layers, 0.0) for _, _, tuned_layers in distinct)
+    return tuple(seconds for seconds in times if seconds)
+
+
+def _frozen_row_seconds(
+    footprints: Sequence[Footprint], encoder: Path, num_rows: Sequence[int]
+) -> dict[int | None, float]:
+    """Return how long the frozen layers take for a row, by the number of tuned ones."""
     layers = EncoderShape.read(encoder).layers
-    by_cut = {
+    return {
         found.trial.tuned_layers: found.evaluate_seconds
         * (layers - found.trial.tuned_layers)
         / found.trial.tuned_layers
+        / max(1, num_rows[1])
         for found in footprints
         if found.trial.tuned_layers is not None
     }
-    return sum(by_cut.values()) * sum(num_rows) / max(1, num_rows[1])
 
 
 def _unsized(trial: TrialConfig) -> TrialConfig:
-    return dataclasses.replace(trial, batch_size=1)
+    return trial.with_batch(1)

@@ -191,14 +191,16 @@ class Study:
         from trainables.data.store import prepare_shared
 
         table = self.check(address=address, resume=resume, on_event=on_event)
-        costs = None
+        costs, plan = None, None
         if address is None:
-            costs = self._costs_if_tight(table, local_capacity(), on_event)
-            self._plan(local_capacity(), costs)
+            # Measured once: Ray's own processes, for which this leaves room, would count twice.
+            local = local_capacity()
+            costs = self._costs_if_tight(table, local, on_event)
+            plan = self._plan(local, costs)
         data = prepare_shared(table, self.config.encoder, self.folder)
         self._check_prepared(data)
         setup = self._setup(data, encoder_fingerprint(find_encoder(self.config.encoder)))
-        connected = functools.partial(self._connected, address, table, costs, on_event)
+        connected = functools.partial(self._connected, address, table, costs, plan, on_event)
         self._run(setup, _facts(data, table.fingerprint), connected, on_event)
         return read_result(self.folder)
 
@@ -305,31 +307,34 @@ class Study:
         address: str | None,
         table: "ClickTable",
         costs: "TrialCosts | None",
+        plan: StudyPlan | None,
         on_event: OnEvent,
     ) -> Iterator[StudyPlan]:
-        """Connect to Ray and work out what runs there."""
+        """Connect to Ray and work out what runs there.
+
+        Args:
+            address: As for :meth:`run`.
+            table: The study's.
+            costs: What trials take, if that was measured.
+            plan: What would run on this machine, made before; None with an address.
+            on_event: Told of measuring.
+        """
         from cluster.connect import capacity, check_shared_folder, connect
 
-        with connect(address, preload=self._warm_modules()):
+        with connect(address, preload=_warm_modules(plan)):
             check_shared_folder(self.folder)
             offered = capacity()
-            if address is None:
-                # Ray's own number leaves out what other processes have taken since.
-                local = local_capacity()
+            # The process may have been connected to a Ray of several machines.
+            if plan is not None and len(offered.nodes) == 1:
+                # Ray's own number leaves out what other processes had taken by then.
+                here = plan.capacity
                 offered = dataclasses.replace(
-                    offered, memory=local.memory, gpu_memory=local.gpu_memory
+                    offered, memory=here.memory, gpu_memory=here.gpu_memory
                 )
             else:
                 offered = _with_gpu_memory(offered, self.config.resources)
-                costs = self._costs_if_tight(table, offered, on_event)
+                costs = costs or self._costs_if_tight(table, offered, on_event)
             yield self._plan(offered, costs)
-
-    def _warm_modules(self) -> tuple[str, ...]:
-        """Return what Ray's processes may import while this one still prepares."""
-        from trainables.trial import WARM_MODULES
-
-        # Around a gang there are processes that direct it, which would import all of it as well.
-        return WARM_MODULES if self.config.resources.workers == 1 else ()
 
     def _run_trials(
         self,
@@ -354,6 +359,17 @@ class Study:
             ledger.set_fact("status", status)
 
 
+def _warm_modules(plan: StudyPlan | None) -> tuple[str, ...]:
+    """Return what Ray's processes, one for each core, may import while this one still prepares."""
+    from trainables.trial import WARM_MODULES
+
+    if plan is None or plan.config.resources.workers > 1:
+        # Around a gang there are processes that direct it, which would import all of it as well.
+        return ()
+    # Each takes 0.36 GB, which is lost in a process that no trial uses.
+    return WARM_MODULES if plan.num_concurrent == plan.capacity.cpus else ()
+
+
 def _settle_precision(config: StudyConfig) -> DeepSpeedConfig:
     """Ask a machine that trials will run on, through the connected Ray, what auto means there."""
     if not config.resources.gpus:
@@ -366,14 +382,26 @@ def _settle_precision(config: StudyConfig) -> DeepSpeedConfig:
 
 
 def _with_gpu_memory(capacity: Capacity, resources: TrialResources) -> Capacity:
-    """Ask a machine that trials will run on, through the connected Ray, what its GPUs have free."""
+    """Ask a machine that trials will run on, through the connected Ray, what its GPUs have free.
+
+    Where none answers, as while others use all GPUs, the capacity stays without that number.
+    """
     gpus = resources.settle_gpus(capacity).gpus
     if not gpus:
         return capacity
     import ray
+    from ray.exceptions import RayError
 
-    remote = ray.remote(free_gpu_memory).options(num_gpus=min(1, gpus))
-    return dataclasses.replace(capacity, gpu_memory=ray.get(remote.remote()))
+    from cluster.connect import NODE_TIMEOUT_S
+
+    answer = ray.remote(free_gpu_memory).options(num_gpus=min(1, gpus)).remote()
+    try:
+        free = ray.get(answer, timeout=NODE_TIMEOUT_S)
+    except RayError:
+        # Else it would take a GPU for itself as soon as there is one.
+        ray.cancel(answer)
+        free = None
+    return dataclasses.replace(capacity, gpu_memory=free)
 
 
 def _write_study(folder: Path, text: str) -> None:

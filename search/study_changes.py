@@ -14,6 +14,8 @@ FREE_TO_CHANGE = (
     "resources.concurrent_trials",
     "resources.cpus_per_worker",
     "encoder.cache_gb",
+    "deepspeed.micro_batch_rows",
+    "deepspeed.offload_optimizer",
     "data.path",
     "data.truth",
     "compression",

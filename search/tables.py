@@ -179,18 +179,15 @@ def costs_table(costs: TrialCosts) -> Table:
     """Draw what each kind of trial takes, as measured."""
     table = _table("what a trial takes, measured on this machine")
     layered = any(kind.tuned_layers is not None for kind in costs.shares)
-    augmented = any(kind.augmentation != "none" for kind in costs.shares)
     table.add_column("method")
-    for name in ("layers",) * layered + ("texts",) * augmented + ("batch",):
+    for name in ("layers",) * layered + ("batch",):
         table.add_column(name, justify="right")
     for name in ("samples per s", "all epochs", "memory"):
         table.add_column(name, justify="right")
     shown = {kind: costs.of(kind) for kind in costs.shares}
     if len(shown) > MAX_KINDS:
         shown = {found.trial: found for found in costs.footprints}
-    order = sorted(
-        shown, key=lambda k: (k.method, k.tuned_layers or 0, k.augmentation, k.batch_size)
-    )
+    order = sorted(shown, key=lambda k: (k.method, k.tuned_layers or 0, k.batch_name, k.batch))
     for kind in order:
         found = shown[kind]
         rate = found.samples_per_second
@@ -198,8 +195,7 @@ def costs_table(costs: TrialCosts) -> Table:
         table.add_row(
             kind.method,
             *(layers,) * layered,
-            *(kind.augmentation,) * augmented,
-            str(kind.batch_size),
+            str(kind.batch) if kind.batch_tokens is None else f"{kind.batch} tokens",
             f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}",
             format_duration(found.seconds(costs.search.epochs)),
             format_gb(found.gpu_bytes or found.memory_bytes),

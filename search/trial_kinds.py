@@ -1,6 +1,5 @@
 """The kinds of trial of a study that differ in what they cost, and how often each comes."""
 
-import dataclasses
 import random
 from collections import Counter
 from collections.abc import Mapping
@@ -18,15 +17,16 @@ def trial_kinds(config: StudyConfig) -> dict[TrialConfig, float]:
 
     Returns:
         A trial of each kind and batch size, to the share of the space's points that are like it.
-        All of a kind have the largest rank and dropout of the space. A budget of tokens counts as a
-        batch of as many of the longest rows.
+        All of a kind have the largest rank and dropout of the space.
     """
     rng = random.Random(0)
     draws = [config.space.sample(rng) for _ in range(NUM_DRAWS)]
-    batch_size = config.space.parameters.get("batch_size")
-    if batch_size is not None and not batch_size.when:
-        # The largest must be among them.
-        draws += [{**draws[0], "batch_size": size} for size in batch_size.extremes()]
+    for name in ("batch_size", "batch_tokens"):
+        drawn = next((point for point in draws if name in point), None)
+        if drawn is not None:
+            # The largest must be among them.
+            sizes = config.space.parameters[name].extremes()
+            draws += [{**drawn, name: size} for size in sizes]
     counts = Counter(_kind(point, config) for point in draws)
     return {kind: count / len(draws) for kind, count in counts.items()}
 
@@ -34,24 +34,25 @@ def trial_kinds(config: StudyConfig) -> dict[TrialConfig, float]:
 def sizes_to_measure(kinds: Mapping[TrialConfig, float]) -> list[TrialConfig]:
     """Choose the batch sizes of each kind between which the others can be interpolated.
 
-    They are the smallest and the largest, and where these are far apart one between.
+    They are the smallest and the largest, and where these are far apart one between; budgets of
+    tokens are sizes as well.
     """
     sizes: dict[TrialConfig, list[int]] = {}
     for kind in kinds:
-        sizes.setdefault(dataclasses.replace(kind, batch_size=1), []).append(kind.batch_size)
+        sizes.setdefault(kind.with_batch(1), []).append(kind.batch)
     chosen = []
     for kind, found in sizes.items():
         least, most = min(found), max(found)
         ends = {least, most}
         if most > 4 * least:
             ends.add(min(found, key=lambda size: abs(size * size - least * most)))
-        chosen += [dataclasses.replace(kind, batch_size=size) for size in sorted(ends)]
+        chosen += [kind.with_batch(size) for size in sorted(ends)]
     return chosen
 
 
 def describe_kind(kind: TrialConfig) -> str:
     """Name a kind of trial as a study file would."""
-    words = [f"batch_size {kind.batch_size}", f"method {kind.method}"]
+    words = [f"{kind.batch_name} {kind.batch}", f"method {kind.method}"]
     if kind.tuned_layers is not None:
         words.append(f"tuned_layers {kind.tuned_layers}")
     return ", ".join(words)
@@ -59,19 +60,18 @@ def describe_kind(kind: TrialConfig) -> str:
 
 def _kind(point: Mapping[str, Value], config: StudyConfig) -> TrialConfig:
     trial = TrialConfig(**point)  # type: ignore[arg-type]
-    rows = trial.batch_size
-    if trial.batch_tokens is not None:
-        rows = max(1, trial.batch_tokens // config.encoder.max_tokens)
-    return TrialConfig(
+    kind = TrialConfig(
         # So small that no trial diverges under it.
         learning_rate=1e-6,
-        batch_size=rows,
+        # Where tokens decide, all have the same number of rows, which nobody looks at.
+        batch_tokens=trial.batch_tokens,
         method=trial.method,
         tuned_layers=trial.tuned_layers,
         lora_rank=int(_largest(config, "lora_rank", trial.lora_rank)),
         dropout=_largest(config, "dropout", trial.dropout),
         epochs=config.search.epochs,
     )
+    return kind.with_batch(trial.batch)
 
 
 def _largest(config: StudyConfig, name: str, otherwise: float) -> float:

@@ -3,7 +3,7 @@
 import dataclasses
 import sys
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 Augmentation = Literal["none", "synonym", "word_dropout"]
 """How training texts are varied; each is one file in ``trainables/augmentation``."""
@@ -78,6 +78,22 @@ class TrialConfig:
                 )
         _check_option("augmentation", self.augmentation, get_args(Augmentation))
         _check_option("method", self.method, get_args(Method))
+
+    @property
+    def batch_name(self) -> str:
+        """The setting that decides how large a batch is: ``batch_size`` or ``batch_tokens``."""
+        return "batch_size" if self.batch_tokens is None else "batch_tokens"
+
+    @property
+    def batch(self) -> int:
+        """How large a batch is, in that setting's unit: rows or tokens."""
+        return self.batch_size if self.batch_tokens is None else self.batch_tokens
+
+    def with_batch(self, batch: int) -> Self:
+        """Return the trial with another value of the setting that decides."""
+        if self.batch_tokens is None:
+            return dataclasses.replace(self, batch_size=batch)
+        return dataclasses.replace(self, batch_tokens=batch)
 
     def effective(self) -> dict[str, Any]:
         """Return the settings that matter: what the method or augmentation ignores is left out.

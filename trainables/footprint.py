@@ -23,7 +23,7 @@ from trainables.data.prepared import prepare
 from trainables.data.token_rows import tokenize
 from trainables.encoder import encoder_fingerprint, find_encoder, load_tokenizer
 from trainables.footprint_process import Order, Outcome
-from trainables.memory_bound import GPU_PROCESS_BYTES
+from trainables.memory_bound import GPU_PROCESS_BYTES, EncoderShape, most_rows
 from trainables.trial_setup import EVALUATION_BATCH
 
 if TYPE_CHECKING:
@@ -44,6 +44,9 @@ LONGEST_STEPS = 2
 PROCESS_MARGIN = 0.25e9
 """What a trial's process holds beside a measured one's: Ray, 0.05 GB, and allocator's scraps."""
 
+MEASURING_TIMEOUT_S = 600.0
+"""How long measuring all trials of a study may take; a dozen kinds take a minute or two."""
+
 MEASURED_MARGIN = 1.1
 """What a prediction adds to a measurement: other rows, and peaks between two looks."""
 
@@ -56,6 +59,9 @@ class Footprint:
     """The trial."""
     num_rows: int
     """Training rows."""
+    rows_per_step: int
+    """Training rows of a typical step, on all workers together: ``batch_size``, or what a budget of
+    tokens comes to."""
     step_seconds: float
     """Of a step of typical rows."""
     evaluate_seconds: float
@@ -70,7 +76,7 @@ class Footprint:
     @property
     def num_steps(self) -> int:
         """Optimizer steps of an epoch."""
-        return math.ceil(self.num_rows / self.trial.batch_size)
+        return math.ceil(self.num_rows / self.rows_per_step)
 
     @property
     def samples_per_second(self) -> float:
@@ -84,15 +90,26 @@ class Footprint:
 
 
 class MeasuringFailedError(RuntimeError):
-    """The process that measures ended with an error that isn't memory's."""
+    """The process that measures ended with an error that isn't memory's, or not in time."""
 
 
 class MeasuredTooLargeError(ValueError):
     """A trial ran out of memory while it was measured."""
 
-    def __init__(self, trial: TrialConfig, reason: str, measured: Sequence[Footprint]) -> None:
+    def __init__(
+        self, trial: TrialConfig, reason: str, *, batch: int | None, rows: int | None
+    ) -> None:
+        """Say what happened.
+
+        Args:
+            trial: The trial.
+            reason: What happened.
+            batch: A size of its batch that fits, by measurement or estimate; None: not known.
+            rows: Rows that fit at once, by estimate; None: not known.
+        """
         self.trial = trial
-        self.measured = tuple(measured)
+        self.batch = batch
+        self.rows = rows
         super().__init__(reason)
 
 
@@ -107,10 +124,12 @@ class _Lengths:
     num_sampled: int
     """How many of them are the sample."""
 
-    def typical(self, batch_size: int, rng: np.random.Generator) -> int:
+    def typical(
+        self, batch_size: int | None, rng: np.random.Generator, *, batch_tokens: int | None = None
+    ) -> int:
         """Return how long a batch's rows are, padding included, on average over an epoch."""
         lengths = self.tokens[: self.num_sampled]
-        batches = like_length_batches(lengths, batch_size, rng)
+        batches = like_length_batches(lengths, batch_size, rng, batch_tokens=batch_tokens)
         padded = sum(len(batch) * int(lengths[batch].max()) for batch in batches)
         return round(padded / len(lengths))
 
@@ -144,7 +163,7 @@ def measure_footprints(
 
     Raises:
         MeasuredTooLargeError: at the first trial for which memory doesn't suffice.
-        MeasuringFailedError: if the process failed otherwise.
+        MeasuringFailedError: if the process failed otherwise, or took too long.
     """
     with tempfile.TemporaryDirectory(prefix="clicktune-room-") as folder:
         surveyor = _Surveyor(table, setup, Path(folder))
@@ -158,10 +177,9 @@ def measure_footprints(
         footprints: list[Footprint] = []
         for trial in trials:
             done, outcomes = outcomes[:2], outcomes[2:]
-            reasons = [outcome.out_of_memory for outcome in done if outcome.out_of_memory]
-            if reasons or len(done) < 2:
-                reason = reasons[0] if reasons else end
-                raise MeasuredTooLargeError(trial, reason, footprints)
+            failed = [outcome for outcome in done if outcome.out_of_memory]
+            if failed or len(done) < 2:
+                raise surveyor.too_large(trial, failed[0] if failed else None, end, footprints)
             same = [found for found in footprints if _kind(found.trial) == _kind(trial)]
             footprints.append(surveyor.footprint(trial, *done, evaluated=same[0] if same else None))
     return footprints
@@ -169,7 +187,7 @@ def measure_footprints(
 
 def _kind(trial: TrialConfig) -> TrialConfig:
     """Return what a trial's evaluation costs depend on: all but its batch size."""
-    return dataclasses.replace(trial, batch_size=1)
+    return trial.with_batch(1)
 
 
 class _Surveyor:
@@ -187,6 +205,8 @@ class _Surveyor:
         )
         self._train = np.flatnonzero(table.split == 0)
         self._validation = np.flatnonzero(table.split == 1)
+        clicks, impressions = table.clicks[self._train], table.impressions[self._train]
+        self._base_rate = float(clicks.sum(dtype=float) / impressions.sum(dtype=float))
         self._rng = np.random.default_rng(0)
         self._lengths = self._measure_lengths()
 
@@ -202,29 +222,78 @@ class _Surveyor:
 
     def orders(self, trial: TrialConfig, *, evaluates: bool) -> tuple[Order, Order]:
         """Return what to run for a trial: typical rows for the time, the longest for memory."""
-        share = -(-min(trial.batch_size, len(self._train)) // self._workers)
-        trial = dataclasses.replace(trial, batch_size=share, epochs=1)
-        typical = self._lengths.typical(share, self._rng)
-        longest = int(self._lengths.tokens.max())
+        typical, longest = self._typical_length(trial), self._longest
+        share = self._share(self.rows_per_step(trial))
         steps = min(MOST_STEPS, max(FEWEST_STEPS, TIMED_ROWS // share))
+        # Rounded up for a budget of tokens: somewhat shorter rows may fill it better.
+        most = self._share(most_rows(trial, num_tokens=longest))
         return (
-            self._order(trial, typical, steps, evaluates=False),
-            self._order(trial, longest, LONGEST_STEPS, evaluates=evaluates),
+            self._order(trial, share, typical, steps, evaluates=False),
+            self._order(trial, most, longest, LONGEST_STEPS, evaluates=evaluates),
         )
 
-    def _order(self, trial: TrialConfig, length: int, steps: int, *, evaluates: bool) -> Order:
+    @property
+    def _longest(self) -> int:
+        return int(self._lengths.tokens.max())
+
+    def _share(self, rows: int) -> int:
+        """Return how many of a batch's rows one worker has."""
+        return -(-min(rows, len(self._train)) // self._workers)
+
+    def _typical_length(self, trial: TrialConfig) -> int:
+        # Always the same draws, so that a trial's length is the same whenever it is asked for.
+        rng = np.random.default_rng(0)
+        if trial.batch_tokens is None:
+            return self._lengths.typical(self._share(trial.batch_size), rng)
+        return self._lengths.typical(None, rng, batch_tokens=trial.batch_tokens)
+
+    def rows_per_step(self, trial: TrialConfig) -> int:
+        """Return how many rows a step of typical rows has on all workers together."""
+        if trial.batch_tokens is None:
+            return trial.batch_size
+        return max(1, trial.batch_tokens // self._typical_length(trial))
+
+    def too_large(
+        self,
+        trial: TrialConfig,
+        failed: Outcome | None,
+        end: str,
+        measured: Sequence[Footprint],
+    ) -> MeasuredTooLargeError:
+        """Explain a trial for which memory didn't suffice.
+
+        Args:
+            trial: The trial.
+            failed: What it told; None: it was killed.
+            end: How the process ended.
+            measured: What fitted.
+        """
+        same = [found.trial.batch for found in measured if _kind(found.trial) == _kind(trial)]
+        rows = None if failed is None else failed.fitting_rows
+        if rows is not None:
+            unit = 1 if trial.batch_tokens is None else self._longest
+            same.append(min(rows * self._workers * unit, trial.batch - 1))
+        reason = end if failed is None else str(failed.out_of_memory)
+        return MeasuredTooLargeError(trial, reason, batch=max(same, default=None), rows=rows)
+
+    def _order(
+        self, trial: TrialConfig, rows: int, length: int, steps: int, *, evaluates: bool
+    ) -> Order:
+        # In rows even where tokens decide: each step is then as large as the one that is meant.
+        trial = dataclasses.replace(trial, batch_size=rows, batch_tokens=None, epochs=1)
         train = self._lengths.nearest(length, steps * trial.batch_size)
         evaluated = self._lengths.nearest(length, EVALUATION_BATCH if evaluates else 1)
-        rows = np.concatenate([train, evaluated])
+        chosen_rows = np.concatenate([train, evaluated])
         split = np.repeat(np.array([0, 1], dtype=np.int8), [len(train), len(evaluated)])
         table = self._table
         chosen = dataclasses.replace(
             table,
-            texts=tuple(column.take(rows) for column in table.texts),
-            clicks=table.clicks[rows],
-            impressions=table.impressions[rows],
-            groups=table.groups[rows],
-            row_ids=table.row_ids[rows],
+            texts=tuple(column.take(chosen_rows) for column in table.texts),
+            # So few rows may hold no click at all, from which no trial can start.
+            clicks=(table.impressions[chosen_rows] * self._base_rate).astype(np.float32),
+            impressions=table.impressions[chosen_rows],
+            groups=table.groups[chosen_rows],
+            row_ids=table.row_ids[chosen_rows],
             split=split,
             fingerprint=f"{table.fingerprint}-{length}-{len(train)}-{len(evaluated)}",
         )
@@ -253,11 +322,16 @@ class _Surveyor:
         """
         step = statistics.median(timed.step_seconds)
         memory = max(timed.memory_bytes, longest.memory_bytes) * MEASURED_MARGIN + PROCESS_MARGIN
+        if self._workers > 1:
+            # One alone shares the encoder's file; DeepSpeed writes into the weights of several, so
+            # that each has a copy of its own.
+            memory += 4 * EncoderShape.read(self._encoder).weights
         gpu = max(timed.gpu_bytes, longest.gpu_bytes)
         gpu = gpu * MEASURED_MARGIN + GPU_PROCESS_BYTES if gpu else 0.0
         footprint = Footprint(
             trial=trial,
             num_rows=len(self._train),
+            rows_per_step=self.rows_per_step(trial),
             step_seconds=step,
             evaluate_seconds=self._evaluation(longest.evaluate_seconds),
             start_seconds=max(0.0, timed.start_seconds - step),
@@ -299,16 +373,24 @@ def _run(orders: Sequence[Order], folder: Path, *, use_gpu: bool) -> tuple[list[
     if not use_gpu:
         # Ray doesn't hide GPUs from a trial that asked for none; the trial does.
         environment["CUDA_VISIBLE_DEVICES"] = ""
-    ended = subprocess.run(
-        [sys.executable, "-m", "trainables.footprint_process", orders_file, results_file],
-        env=environment,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    lines = results_file.read_text(encoding="utf-8").splitlines()
-    outcomes = [TypeAdapter(Outcome).validate_json(line) for line in lines]
+    try:
+        # It kills the process that doesn't end in time.
+        ended = subprocess.run(
+            [sys.executable, "-m", "trainables.footprint_process", orders_file, results_file],
+            env=environment,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=MEASURING_TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise MeasuringFailedError(
+            f"measuring the trials took longer than {MEASURING_TIMEOUT_S:g} s and was ended, with "
+            f"{len(_read(results_file))} of {len(orders)} runs done; try again when this machine "
+            "is less busy, or let the space vary fewer methods and tuned_layers"
+        ) from error
+    outcomes = _read(results_file)
     if ended.returncode == -signal.SIGKILL:
         return outcomes, "its process was killed, most likely because memory ran out"
     if ended.returncode:
@@ -317,3 +399,8 @@ def _run(orders: Sequence[Order], folder: Path, *, use_gpu: bool) -> tuple[list[
             f"{ended.stderr.strip()[-4000:]}"
         )
     return outcomes, ""
+
+
+def _read(results_file: Path) -> list[Outcome]:
+    lines = results_file.read_text(encoding="utf-8").splitlines()
+    return [TypeAdapter(Outcome).validate_json(line) for line in lines]

@@ -62,6 +62,8 @@ class Outcome:
     """Most memory that torch reserved on the GPU."""
     out_of_memory: str | None = None
     """Why it ended early, if it did."""
+    fitting_rows: int | None = None
+    """How many rows at once would then have fitted, by estimate; None: not known."""
 
 
 class _EnoughError(Exception):
@@ -121,7 +123,9 @@ def carry_out(order: Order) -> Outcome:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     watch = _Watch(order)
-    reason, evaluated = None, 0.0
+    evaluated = 0.0
+    reason: str | None = None
+    fitting_rows: int | None = None
     started = time.perf_counter()
     with (
         _MemorySampler() as sampler,
@@ -141,7 +145,7 @@ def carry_out(order: Order) -> Outcome:
         except _EnoughError:
             pass
         except TrialOutOfMemoryError as error:
-            reason = str(error)
+            reason, fitting_rows = error.happened, error.fitting_rows
     ends = watch.ends
     return Outcome(
         step_seconds=tuple(end - begin for begin, end in itertools.pairwise(ends)),
@@ -150,6 +154,7 @@ def carry_out(order: Order) -> Outcome:
         memory_bytes=sampler.peak,
         gpu_bytes=torch.cuda.max_memory_reserved() if uses_gpu else 0,
         out_of_memory=reason,
+        fitting_rows=fitting_rows,
     )
 
 

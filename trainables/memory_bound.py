@@ -113,6 +113,21 @@ def bound_memory(shape: EncoderShape, trial: TrialConfig, *, rows: int, num_toke
     return fixed + rows * shape.row_bytes(trial, num_tokens)
 
 
+def most_rows(trial: TrialConfig, *, num_tokens: int, workers: int = 1) -> int:
+    """Return how many of the longest rows take no less than a worker's share of any batch.
+
+    Args:
+        trial: Gives the size of a batch, in rows or tokens.
+        num_tokens: Tokens of the longest row, or more.
+        workers: How many share a batch.
+    """
+    if trial.batch_tokens is None:
+        return -(-trial.batch_size // workers)
+    rows = -(-trial.batch_tokens // num_tokens)
+    # A batch of short rows has more of them, which are shared as wholes: up to a row above average.
+    return -(-rows // workers) + (workers > 1)
+
+
 def largest_batch(
     shape: EncoderShape, trial: TrialConfig, *, available: float, num_tokens: int
 ) -> int:

@@ -34,6 +34,11 @@ CPU_MESSAGES = (
 class TrialOutOfMemoryError(RuntimeError):
     """A trial needs more memory than there is; it would again, so nobody need try."""
 
+    happened: str = ""
+    """What happened, without the study's settings and what to do about them."""
+    fitting_rows: int | None = None
+    """Rows that a worker could take through the model at once, by estimate; None: not known."""
+
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error says that memory, of the CPU's or a GPU's, ran out."""
@@ -47,20 +52,36 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(text in str(error) for text in CPU_MESSAGES)
 
 
-def suggest_smaller(trial: TrialConfig, *, rows: int | None = None) -> str:
+def suggest_smaller(
+    trial: TrialConfig,
+    *,
+    batch: int | None = None,
+    micro_batch_rows: int | None = None,
+    fitting_rows: int | None = None,
+) -> str:
     """Say what would make a trial fit, the least change first.
 
     Args:
         trial: The one that doesn't.
-        rows: A batch size that does, by measurement or estimate; None: not known.
+        batch: A ``batch_size`` that does, or ``batch_tokens`` where that decides, by measurement or
+            estimate; None: not known.
+        micro_batch_rows: The study's; then a batch's size hardly matters.
+        fitting_rows: What of it would fit; None: not known.
     """
-    smaller = "a smaller batch_size" if rows is None else f"batch_size {rows}"
-    changes = [f"use {smaller}" if trial.batch_size > 1 else "", MICRO_BATCH_REMEDY]
+    changes = []
+    if micro_batch_rows is None:
+        name = trial.batch_name
+        if trial.batch > 1:
+            changes.append(f"use a smaller {name}" if batch is None else f"use {name} {batch}")
+        changes.append(MICRO_BATCH_REMEDY)
+    elif micro_batch_rows > 1:
+        to = "" if fitting_rows is None else f" to {fitting_rows}"
+        changes.append(f"lower deepspeed.micro_batch_rows from {micro_batch_rows}{to}")
     if trial.method == "full":
         changes.append("train adapters (method: lora)")
     if trial.tuned_layers is None:
         changes.append("train the top layers alone (tuned_layers)")
-    return ", ".join(filter(None, changes)) + ", or run fewer trials at a time"
+    return ", ".join([*changes, "or run fewer trials at a time"])
 
 
 class explain_out_of_memory:  # noqa: N801 - a context manager, named as one reads it
@@ -104,23 +125,37 @@ class explain_out_of_memory:  # noqa: N801 - a context manager, named as one rea
         _forget(error)
         del kind, error, trace
         _release()
-        raise TrialOutOfMemoryError(self._explain(reason)) from None
+        raise self._explain(reason) from None
 
-    def _explain(self, reason: str) -> str:
+    def _explain(self, reason: str) -> TrialOutOfMemoryError:
         trial, workers = self._trial, self._setup.resources.workers
+        micro_batch_rows = self._setup.deepspeed.micro_batch_rows
         longest = int(self._data.rows("train").tokens.lengths.max(initial=1))
-        share = -(-trial.batch_size // workers)
+        # What a row counts in the setting that decides.
+        unit = 1 if trial.batch_tokens is None else longest
+        share = -(-max(1, trial.batch // unit) // workers)
+        at_once = min(share, micro_batch_rows or share)
         available, where = _available()
         shape = EncoderShape.read(find_encoder(self._setup.encoder))
-        fits = largest_batch(shape, trial, available=available, num_tokens=longest) * workers
+        fits = largest_batch(shape, trial, available=available, num_tokens=longest)
         # An estimate that doesn't ask for less contradicts what just happened.
-        rows = fits if 0 < fits < trial.batch_size else None
-        between = f", {share} on each of {workers} workers" if workers > 1 else ""
-        return (
-            f"out of memory with batch_size {trial.batch_size}{between}, rows of up to {longest} "
-            f"tokens: {reason}, of {format_gb(available)} of {where} that there are for it; "
-            f"{suggest_smaller(trial, rows=rows)}"
+        rows = fits if 0 < fits < at_once else None
+        advice = suggest_smaller(
+            trial,
+            batch=None if rows is None else rows * workers * unit,
+            micro_batch_rows=micro_batch_rows,
+            fitting_rows=rows,
         )
+        between = f", {share} rows on each of {workers} workers" if workers > 1 else ""
+        parts = f", {at_once} at a time" if at_once < share else ""
+        told = f"{reason}, of {format_gb(available)} of {where} that there are for it"
+        error = TrialOutOfMemoryError(
+            f"out of memory with {trial.batch_name} {trial.batch}{between}{parts}, rows of up to "
+            f"{longest} tokens: {told}; {advice}"
+        )
+        error.happened = f"out of memory with {at_once} rows of up to {longest} tokens: {told}"
+        error.fitting_rows = rows
+        return error
 
 
 _ASKED = re.compile(r"(?i)tried to allocate ([\d.]+) (bytes|KiB|MiB|GiB)")
