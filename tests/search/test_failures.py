@@ -46,7 +46,7 @@ def test_a_process_without_last_words_may_have_been_killed_for_memory() -> None:
 
     assert failure.retry
     assert failure.text.startswith("The actor died unexpectedly")
-    assert "kills for memory: batch_size is 64;" in failure.text.splitlines()[-1]
+    assert "perhaps because memory ran out: batch_size is 64;" in failure.text.splitlines()[-1]
 
 
 def test_another_error_is_kept_as_it_is() -> None:

@@ -25,6 +25,7 @@ def footprint(trial: TrialConfig, seconds: float, gigabytes: float) -> Footprint
     return Footprint(
         trial=trial,
         num_rows=640,
+        rows_per_step=trial.batch_size,
         step_seconds=seconds,
         evaluate_seconds=0.0,
         start_seconds=0.0,
@@ -113,6 +114,7 @@ def test_frozen_layers_are_computed_once_for_each_cut(tiny_encoder: Path) -> Non
     found = Footprint(
         trial=top,
         num_rows=10,
+        rows_per_step=16,
         step_seconds=1.0,
         evaluate_seconds=2.0,
         start_seconds=0.0,

@@ -40,10 +40,11 @@ def test_each_number_of_tuned_layers_is_a_kind() -> None:
     assert sorted(kind.tuned_layers or 0 for kind in trial_kinds(study(space))) == [1, 2]
 
 
-def test_a_token_budget_counts_as_rows_of_the_longest_texts() -> None:
-    kinds = trial_kinds(study("{batch_tokens: {choice: [1024, 2048]}}", "encoder.max_tokens=64"))
+def test_token_budgets_are_sizes_of_one_kind() -> None:
+    kinds = trial_kinds(study("{batch_tokens: {int: [1024, 4096]}}"))
 
-    assert sorted(kind.batch_size for kind in kinds) == [16, 32]
+    assert (min(kind.batch for kind in kinds), max(kind.batch for kind in kinds)) == (1024, 4096)
+    assert [kind.batch_tokens for kind in sizes_to_measure(kinds)] == [1024, 4096]
 
 
 def test_the_largest_batch_of_a_wide_range_is_among_the_kinds() -> None:

@@ -159,4 +159,9 @@ def test_only_what_the_trial_does_not_do_already_is_suggested() -> None:
     assert "tuned_layers" not in suggest_smaller(small)
     assert "lora" not in suggest_smaller(small)
     assert "use " not in suggest_smaller(small)
-    assert suggest_smaller(TrialConfig(method="full"), rows=8).startswith("use batch_size 8, ")
+    assert suggest_smaller(TrialConfig(method="full"), batch=8).startswith("use batch_size 8, ")
+    # Each setting by the name under which it has an effect.
+    tokens = suggest_smaller(TrialConfig(batch_tokens=640))
+    assert tokens.startswith("use a smaller batch_tokens, ")
+    parts = suggest_smaller(TrialConfig(), micro_batch_rows=16, fitting_rows=4)
+    assert parts.startswith("lower deepspeed.micro_batch_rows from 16 to 4, ")
