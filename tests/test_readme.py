@@ -140,7 +140,8 @@ def test_readme_from_top_to_bottom(tmp_path: Path, tiny_encoder: Path) -> None:
 def test_quickstart_ends_with_predictions_and_can_be_run_again(
     tmp_path: Path, tiny_encoder: Path
 ) -> None:
-    small = ["--set", f"encoder.name={tiny_encoder}", "--set", "search.trials=2"]
+    settings = [f"encoder.name={tiny_encoder}", "space.tuned_layers=1", "search.trials=2"]
+    small = [word for setting in settings for word in ("--set", setting)]
     command = shlex.join(["clicktune", "quickstart", *small])
 
     first = run_shell(command, tmp_path)
