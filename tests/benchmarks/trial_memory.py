@@ -13,8 +13,8 @@ tokens and cached states. All processes stop at two points, and are read there:
 
 A process's memory is its proportional set size (Pss in /proc/PID/smaps_rollup): a page that several
 have mapped is divided among them. The sum includes this script's own process, which shares
-libraries with the trials. The cost of a further trial is the largest difference of that sum
-between n and n + 1 trials, at either point. It may be at most 1.1 times what a further trial
+libraries with the trials. The cost of a further trial is a third of what that sum grows by from one
+trial to four, at the point where it grows more. It may be at most 1.1 times what a further trial
 can't do without, which is
 
 - process: the cost of a further process, found the same way, that trains a BERT of one layer, 16
@@ -442,7 +442,7 @@ def describe_kind(
     costs = further_costs(readings)
     own = process + needs["weights"] + needs["optimizer"]
     activations = {point: needs[f"activations_{point}"] for point in POINTS}
-    cost = max(max(costs[point]) for point in POINTS)
+    cost = max(np.mean(costs[point]) for point in POINTS)
     need = own + max(activations.values())
     last = readings[-1]
     details = {
@@ -451,14 +451,14 @@ def describe_kind(
         "needs": {name: round(size / MEGABYTE, 1) for name, size in needs.items()},
         "need": round(need / MEGABYTE),
         "over_need_of_the_point": {
-            point: round(max(costs[point]) / (own + activations[point]), 3) for point in POINTS
+            point: round(np.mean(costs[point]) / (own + activations[point]), 3) for point in POINTS
         },
         "anonymous": {point: round(last[point].anonymous / MEGABYTE) for point in POINTS},
         "pss_file": {point: round(last[point].pss_file / MEGABYTE) for point in POINTS},
         "copies": {name: round(value, 3) for name, value in last["step"].copies.items()},
         "written": max(last[point].written for point in POINTS) / MEGABYTE,
     }
-    return cost / need, details
+    return float(cost / need), details
 
 
 def main() -> None:
@@ -470,7 +470,7 @@ def main() -> None:
         folder = Path(name)
         tiny = further_costs(measure_kind("process", arguments.data, folder, rows["process"]))
         # At the step, where the small model has all that a process keeps, and the least noise.
-        process = int(np.median(tiny["step"]))
+        process = int(np.mean(tiny["step"]))
         details["process"] = round(process / MEGABYTE)
         copies = []
         for kind in ("cached", "full"):
