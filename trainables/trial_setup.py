@@ -14,10 +14,10 @@ from trainables.engine import DeepSpeedConfig
 from trainables.task import TaskConfig
 
 EVALUATION_BATCH = 64
-"""Rows of an evaluation batch on a CPU. 256 took a quarter more CPU time there and four times the
-memory, of which a trial kept 100 MB and more (tests/benchmarks/trial_memory.py)."""
+"""Rows of an evaluation batch on a CPU. Above cached layers 256 took 1.2 times the CPU time there,
+and four times the memory, much of which a trial kept (tests/benchmarks/trial_memory.py)."""
 GPU_EVALUATION_BATCH = 512
-"""The same on a GPU, which 64 short rows leave idle."""
+"""The same on a GPU, which 64 short rows would leave idle; not measured."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
