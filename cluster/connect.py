@@ -39,9 +39,7 @@ class ClusterConnection:
 
 
 @contextlib.contextmanager
-def connect(
-    address: str | None, *, num_cpus: int | None = None, preload: Sequence[str] = ()
-) -> Iterator[ClusterConnection]:
+def connect(address: str | None, *, num_cpus: int | None = None) -> Iterator[ClusterConnection]:
     """Start a Ray on this machine, or join a cluster; leave it at the end.
 
     A Ray that was started here is shut down at the end, a cluster is only disconnected from.
@@ -53,8 +51,6 @@ def connect(
         address: ``HOST:PORT`` of a cluster's head, or ``auto`` on one of its machines; None starts
             a Ray here.
         num_cpus: CPU cores of a Ray that is started here; None: all that this process may use.
-        preload: Modules that the processes of a Ray that is started here import at once, while this
-            process goes on, and not when they are given work.
 
     Raises:
         ValueError: if the address is none that can be joined, or ``num_cpus`` comes with one.
@@ -80,7 +76,7 @@ def connect(
     quiet_ray()
     try:
         if address is None:
-            _start(num_cpus or available_cpus(), preload)
+            _start(num_cpus or available_cpus())
         else:
             _join(address)
         yield ClusterConnection(address=address, num_nodes=len(_alive_nodes()))
@@ -201,7 +197,7 @@ def allow_token() -> None:
     authentication_token_setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
 
 
-def _start(num_cpus: int, preload: Sequence[str]) -> None:
+def _start(num_cpus: int) -> None:
     import ray
 
     ray.init(
@@ -211,8 +207,6 @@ def _start(num_cpus: int, preload: Sequence[str]) -> None:
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.ERROR,
-        # Ray has no public setting for it; RAY_preload_python_modules is the same.
-        _system_config={"preload_python_modules": list(preload)} if preload else None,
     )
 
 

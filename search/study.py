@@ -321,7 +321,7 @@ class Study:
         """
         from cluster.connect import capacity, check_shared_folder, connect
 
-        with connect(address, preload=_warm_modules(plan)):
+        with connect(address):
             check_shared_folder(self.folder)
             offered = capacity()
             # The process may have been connected to a Ray of several machines.
@@ -357,17 +357,6 @@ class Study:
             on_event(StudyEvent(kind="note", message="interrupted"))
         finally:
             ledger.set_fact("status", status)
-
-
-def _warm_modules(plan: StudyPlan | None) -> tuple[str, ...]:
-    """Return what Ray's processes, one for each core, may import while this one still prepares."""
-    from trainables.trial import WARM_MODULES
-
-    if plan is None or plan.config.resources.workers > 1:
-        # Around a gang there are processes that direct it, which would import all of it as well.
-        return ()
-    # Each takes 0.36 GB, which is lost in a process that no trial uses.
-    return WARM_MODULES if plan.num_concurrent == plan.capacity.cpus else ()
 
 
 def _settle_precision(config: StudyConfig) -> DeepSpeedConfig:

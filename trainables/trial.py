@@ -11,15 +11,6 @@ from ray import tune
 from spaces.trial_config import TrialConfig
 from trainables.trial_setup import Progress, TrialSetup, Worker
 
-WARM_MODULES = (
-    "ray.tune",
-    "torch",
-    "transformers.models.bert.modeling_bert",
-    "peft",
-)
-"""What a process needs to train; half a dozen seconds of imports. Not DeepSpeed, which looks for
-GPUs when it is imported: before Ray has said which ones a trial may see."""
-
 
 def trial_result(number: int, progress: Progress, pids: list[int]) -> dict[str, Any]:
     """Say what a trial reports to Tune after an epoch; plain values only."""

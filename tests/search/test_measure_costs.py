@@ -66,5 +66,5 @@ def test_a_dry_run_refuses_a_trial_that_memory_can_not_hold(
 
     assert ended.returncode == 2, ended.stderr
     assert "a trial (batch_size 1800, method full) can't be run on this machine" in ended.stderr
-    assert "out of memory with batch_size 1800" in ended.stderr
+    assert "out of memory with 1800 rows of up to 128 tokens" in ended.stderr
     assert not (tmp_path / "runs").exists()
