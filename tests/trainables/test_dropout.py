@@ -14,7 +14,7 @@ from trainables.dropout import Dropout, attention, drop, keep_mask, replace_drop
 def test_numbers_are_dropped_with_the_given_probability(probability: float) -> None:
     torch.manual_seed(0)
 
-    kept = keep_mask((1000, 400), probability).float()
+    kept = keep_mask((1000, 400), probability)
 
     assert float(kept.mean()) == pytest.approx(1 - probability, abs=0.004)
     # The four lanes of a draw are equally likely: a sign bit that never varies would show here.
@@ -25,10 +25,10 @@ def test_numbers_are_dropped_with_the_given_probability(probability: float) -> N
 def test_neighbours_are_dropped_independently() -> None:
     torch.manual_seed(0)
 
-    dropped = (~keep_mask((400_000,), 0.5)).double()
+    kept = keep_mask((400_000,), 0.5).double()
 
     for distance in (1, 2, 3, 4, 5):
-        pairs = torch.stack([dropped[:-distance], dropped[distance:]])
+        pairs = torch.stack([kept[:-distance], kept[distance:]])
         assert abs(float(torch.corrcoef(pairs)[0, 1])) < 0.01
 
 
@@ -59,6 +59,15 @@ def test_the_gradient_passes_where_numbers_stay() -> None:
     dropped.sum().backward()
 
     torch.testing.assert_close(values.grad, dropped.detach())
+
+
+def test_bf16_numbers_are_scaled_as_exactly_as_they_can_be() -> None:
+    values = torch.full((1000,), 3.0, dtype=torch.bfloat16)
+
+    dropped = drop(values, 0.1)
+
+    assert dropped.dtype == torch.bfloat16
+    assert set(dropped.unique().tolist()) == {0.0, float(torch.tensor(3 / 0.9).bfloat16())}
 
 
 def test_nothing_is_dropped_outside_of_training() -> None:
