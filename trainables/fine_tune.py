@@ -22,7 +22,7 @@ from trainables.checkpoint import (
     checkpoint_folder,
     restore_training,
 )
-from trainables.data.batching import BatchPlan, like_length_batches
+from trainables.data.batching import BatchPlan, batches_in_order, like_length_batches
 from trainables.data.prepared import PreparedData, Rows
 from trainables.encoder import encoder_fingerprint, find_encoder
 from trainables.engine import Engine, open_engine
@@ -31,8 +31,8 @@ from trainables.model import ClickModel, build_model
 from trainables.out_of_memory import explain_out_of_memory
 from trainables.task import TASK_METRICS
 from trainables.trial_setup import (
-    EVALUATION_BATCH,
-    GPU_EVALUATION_BATCH,
+    EVALUATION_TOKENS,
+    GPU_EVALUATION_TOKENS,
     CheckpointRecord,
     Progress,
     TrialSetup,
@@ -386,23 +386,20 @@ def evaluation_batches(
         device: Where.
         micro_batch_rows: As many rows as fit in training; without gradients some more do.
     """
-    size = EVALUATION_BATCH if device.type == "cpu" else GPU_EVALUATION_BATCH
-    if micro_batch_rows is not None:
-        size = min(size, 4 * micro_batch_rows)
-    order = np.argsort(rows.tokens.lengths, kind="stable")
-    return [order[start : start + size] for start in range(0, len(order), size)]
+    return batches_in_order(
+        rows.tokens.lengths,
+        batch_tokens=EVALUATION_TOKENS if device.type == "cpu" else GPU_EVALUATION_TOKENS,
+        most_rows=None if micro_batch_rows is None else 4 * micro_batch_rows,
+    )
 
 
-def predict_probabilities(
-    model: ClickModel, rows: Rows, *, batch_size: int = EVALUATION_BATCH
-) -> np.ndarray:
+def predict_probabilities(model: ClickModel, rows: Rows) -> np.ndarray:
     """Return the click probabilities, (n,) float64, that a model on the CPU gives to rows."""
     model.eval()
+    cpu = torch.device("cpu")
     logits = np.empty(len(rows.clicks), dtype=np.float64)
-    order = np.argsort(rows.tokens.lengths, kind="stable")
     with torch.inference_mode():
-        for start in range(0, len(order), batch_size):
-            indices = order[start : start + batch_size]
-            batch = to_device(rows.tokens.batch(indices), torch.device("cpu"))
+        for indices in evaluation_batches(rows, cpu):
+            batch = to_device(rows.tokens.batch(indices), cpu)
             logits[indices] = model(**batch).double().numpy()
     return 1 / (1 + np.exp(-logits))

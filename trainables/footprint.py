@@ -24,7 +24,7 @@ from trainables.data.token_rows import tokenize
 from trainables.encoder import encoder_fingerprint, find_encoder, load_tokenizer
 from trainables.footprint_process import Order, Outcome
 from trainables.memory_bound import GPU_PROCESS_BYTES, EncoderShape, most_rows
-from trainables.trial_setup import EVALUATION_BATCH, GPU_EVALUATION_BATCH
+from trainables.trial_setup import EVALUATION_TOKENS, GPU_EVALUATION_TOKENS
 
 if TYPE_CHECKING:
     from trainables.data.table import ClickTable
@@ -196,7 +196,7 @@ class _Surveyor:
     def __init__(
         self, table: "ClickTable", setup: "TrialSetup", folder: Path, *, use_gpu: bool
     ) -> None:
-        self._evaluation_batch = GPU_EVALUATION_BATCH if use_gpu else EVALUATION_BATCH
+        self._evaluation_tokens = GPU_EVALUATION_TOKENS if use_gpu else EVALUATION_TOKENS
         self._table = table
         self._folder = folder
         self._encoder = find_encoder(setup.encoder)
@@ -285,7 +285,8 @@ class _Surveyor:
         # In rows even where tokens decide: each step is then as large as the one that is meant.
         trial = dataclasses.replace(trial, batch_size=rows, batch_tokens=None, epochs=1)
         train = self._lengths.nearest(length, steps * trial.batch_size)
-        evaluated = self._lengths.nearest(length, self._evaluation_batch if evaluates else 1)
+        num_evaluated = max(1, self._evaluation_tokens // length) if evaluates else 1
+        evaluated = self._lengths.nearest(length, num_evaluated)
         chosen_rows = np.concatenate([train, evaluated])
         split = np.repeat(np.array([0, 1], dtype=np.int8), [len(train), len(evaluated)])
         table = self._table
@@ -354,7 +355,7 @@ class _Surveyor:
         """Scale the time of the longest rows' evaluation to that of all validation rows."""
         # It sorts all rows, so that few of their tokens are padding.
         mean = float(self._lengths.tokens[: self._lengths.num_sampled].mean())
-        per_token = seconds / (self._evaluation_batch * int(self._lengths.tokens.max()))
+        per_token = seconds / (max(1, self._evaluation_tokens // self._longest) * self._longest)
         return per_token * mean * len(self._validation) / self._workers
 
 

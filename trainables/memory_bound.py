@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Self
 
 from spaces.trial_config import TrialConfig
-from trainables.trial_setup import GPU_EVALUATION_BATCH
+from trainables.trial_setup import GPU_EVALUATION_TOKENS
 
 PROCESS_BYTES = 0.9e9
 """A process with torch, transformers, DeepSpeed and Ray loaded: 0.38 GB measured, and room for what
@@ -94,7 +94,7 @@ class EncoderShape:
         """Return an upper bound of what an evaluation's batch takes."""
         token = 4 * (8 * self.hidden + 3 * self.intermediate) + 8 * self.heads * num_tokens
         # A GPU takes more at once; the bound holds for both.
-        return float(GPU_EVALUATION_BATCH * num_tokens * token)
+        return float(max(GPU_EVALUATION_TOKENS, num_tokens) * token)
 
 
 def bound_memory(shape: EncoderShape, trial: TrialConfig, *, rows: int, num_tokens: int) -> float:

@@ -13,11 +13,12 @@ from trainables.encoder import EncoderConfig
 from trainables.engine import DeepSpeedConfig
 from trainables.task import TaskConfig
 
-EVALUATION_BATCH = 64
-"""Rows of an evaluation batch on a CPU. Above cached layers 256 took 1.2 times the CPU time there,
-and four times the memory, much of which a trial kept (tests/benchmarks/trial_memory.py)."""
-GPU_EVALUATION_BATCH = 512
-"""The same on a GPU, which 64 short rows would leave idle; not measured."""
+EVALUATION_TOKENS = 1_280
+"""Tokens of an evaluation batch on a CPU, padding included. Above cached layers four times as many
+took 1.2 times the CPU time, and memory in proportion, much of which a trial kept
+(tests/benchmarks/trial_memory.py)."""
+GPU_EVALUATION_TOKENS = 16_384
+"""The same on a GPU, which so few would leave idle; not measured."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -93,7 +93,29 @@ def like_length_batches(
     return BatchPlan(rows=rows, bounds=ends, order=rng.permutation(len(ends) - 1))
 
 
-def _ends_within(lengths: np.ndarray, batch_tokens: int) -> np.ndarray:
+def batches_in_order(
+    lengths: np.ndarray, *, batch_tokens: int, most_rows: int | None = None
+) -> list[np.ndarray]:
+    """Cut rows, in the order of their lengths, into batches: those of an evaluation.
+
+    Args:
+        lengths: (n,) number of tokens of each row.
+        batch_tokens: Most tokens of a batch, padding included; a row that has more is a batch of
+            its own.
+        most_rows: Most rows of a batch; None: no limit.
+
+    Returns:
+        Row numbers of each batch; every row is in exactly one.
+    """
+    lengths = np.asarray(lengths)
+    order = np.argsort(lengths, kind="stable")
+    ends = _ends_within(lengths[order], batch_tokens, most_rows)
+    return np.split(order, ends[:-1]) if len(order) else []
+
+
+def _ends_within(
+    lengths: np.ndarray, batch_tokens: int, most_rows: int | None = None
+) -> np.ndarray:
     """Cut rows of ascending length so that rows x longest stays within a budget.
 
     Returns:
@@ -103,7 +125,10 @@ def _ends_within(lengths: np.ndarray, batch_tokens: int) -> np.ndarray:
     while start < len(lengths):
         # A longer row makes the whole batch longer: count rows while (rows so far) x length fits.
         # That product only grows, so the first that is too large is found by bisection.
-        low, high = start + 1, min(len(lengths), start + max(1, batch_tokens // lengths[start]))
+        fitting = max(1, batch_tokens // int(lengths[start]))
+        if most_rows is not None:
+            fitting = min(fitting, most_rows)
+        low, high = start + 1, min(len(lengths), start + fitting)
         while low < high:
             middle = (low + high + 1) // 2
             fits = (middle - start) * int(lengths[middle - 1]) <= batch_tokens

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainables.data.batching import like_length_batches
+from trainables.data.batching import batches_in_order, like_length_batches
 
 
 @given(
@@ -80,6 +80,26 @@ def test_a_token_budget_is_used_well() -> None:
     used = [len(batch) * lengths[batch].max() for batch in batches]
     assert np.median(used) > 0.95 * 640
     assert lengths.sum() > 0.93 * sum(used)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 50), max_size=200),
+    batch_tokens=st.integers(1, 300),
+    most_rows=st.none() | st.integers(1, 20),
+)
+def test_batches_in_order_hold_each_row_once_and_stay_within_limits(
+    lengths: list[int], batch_tokens: int, most_rows: int | None
+) -> None:
+    rows = np.array(lengths, dtype=np.int64)
+
+    batches = batches_in_order(rows, batch_tokens=batch_tokens, most_rows=most_rows)
+
+    assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * rows[batch].max() <= batch_tokens
+        assert most_rows is None or len(batch) <= most_rows
+    longest = [rows[batch].max() for batch in batches]
+    assert longest == sorted(longest)
 
 
 @pytest.mark.parametrize("sizes", [(0, None), (None, 0)])
