@@ -180,10 +180,17 @@ def test_two_workers_fine_tune_with_zero_2_and_share_each_batch(
     results = [ray.get(actor.train.remote()) for _ in range(2)]
     assert ray.get(actor.reset.remote({**config(9), "trial": trial, "setup": setup}))
     again = ray.get(actor.train.remote())
+    parts = dataclasses.replace(
+        setup, deepspeed=dataclasses.replace(setup.deepspeed, micro_batch_rows=3)
+    )
+    assert ray.get(actor.reset.remote({**config(10), "trial": trial, "setup": parts}))
+    in_parts = ray.get(actor.train.remote())
     ray.get(actor.stop.remote())
 
     assert again["pids"] == results[0]["pids"]
     assert again["metrics"] == results[0]["metrics"]
+    for name in ("log_loss", "train_loss"):
+        assert in_parts["metrics"][name] == pytest.approx(again["metrics"][name], rel=1e-3)
     for result, alone in zip(results, one_worker, strict=True):
         for name in ("log_loss", "train_loss"):
             assert result["metrics"][name] == pytest.approx(alone.metrics[name], rel=1e-3)
