@@ -8,8 +8,8 @@ from search.room import TrialCosts, frozen_seconds, variant_seconds
 from search.study_config import StudyConfig
 from search.trial_kinds import describe_kind, sizes_to_measure, trial_kinds
 from spaces.trial_config import TrialConfig
+from trainables.deepspeed_config import settle_precision
 from trainables.encoder import find_encoder
-from trainables.engine import settle_precision
 from trainables.footprint import MeasuredTooLargeError, measure_footprints
 from trainables.memory_bound import EncoderShape, bound_memory, most_rows
 from trainables.out_of_memory import suggest_smaller

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from search.study_config import StudyConfig
 from spaces.trial_config import TrialConfig
+from trainables.deepspeed_config import settle_precision
 from trainables.encoder import encoder_fingerprint, find_encoder, num_layers
-from trainables.engine import settle_precision
 from trainables.trial_setup import TrialSetup
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from search.results import StudyResult, StudyStatus, read_result
 from search.study_changes import check_data, check_folder
 from search.study_config import StudyConfig, dump_study, load_study
 from search.study_plan import DataFacts, StudyPlan, check_tuned_layers, count_trials, make_plan
+from trainables.deepspeed_config import DeepSpeedConfig, settle_precision
 from trainables.encoder import encoder_fingerprint, find_encoder
-from trainables.engine import DeepSpeedConfig, settle_precision
 from trainables.trial_setup import TrialSetup
 
 if TYPE_CHECKING:

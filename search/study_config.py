@@ -18,8 +18,8 @@ from spaces.space import Space
 from spaces.trial_config import TrialConfig
 from trainables.compression.config import CompressionConfig
 from trainables.data.config import DataConfig
+from trainables.deepspeed_config import DeepSpeedConfig
 from trainables.encoder import EncoderConfig
-from trainables.engine import DeepSpeedConfig
 from trainables.task import TASK_METRICS, TaskConfig
 
 AlgorithmName = Literal["grid", "random", "tpe"]

@@ -1,89 +1,22 @@
-"""TrialConfig -> DeepSpeed config and engine (the only importer of deepspeed)."""
+"""A model under DeepSpeed: steps, state on disk, start and end (the only importer of deepspeed)."""
 
 import concurrent.futures
 import contextlib
-import dataclasses
 import gc
 import logging
 import os
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
+import torch
+from torch import nn
 
-    from spaces.trial_config import TrialConfig
-    from trainables.trial_setup import Worker
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DeepSpeedConfig:
-    """How DeepSpeed runs a trial's steps."""
-
-    zero_stage: Literal[0, 1, 2, 3] = 0
-    """What ZeRO shards over workers: 0 nothing, 1 optimizer, 2 + gradients, 3 + weights."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto: bf16 on a GPU that multiplies it natively, else fp32; settled when a study starts."""
-    gradient_clipping: float = 1.0
-    """Largest norm of a step's gradient; 0: no limit."""
-    micro_batch_rows: int | None = None
-    """Most rows that a worker takes through the model at once. A larger batch goes in parts whose
-    gradients add up: it needs less memory and trains the same. None: the whole batch at once."""
-    offload_optimizer: bool = False
-    """Keep the optimizer's state in the CPU's memory and update there (ZeRO-Offload, Ren et al.
-    2021): less GPU memory, slower steps. Needs zero_stage 1 or more."""
-
-    def __post_init__(self) -> None:
-        if self.gradient_clipping < 0:
-            raise ValueError(
-                f"deepspeed.gradient_clipping must be 0 or more, got {self.gradient_clipping}"
-            )
-        if self.micro_batch_rows is not None and self.micro_batch_rows < 1:
-            raise ValueError(
-                f"deepspeed.micro_batch_rows must be at least 1, got {self.micro_batch_rows}; "
-                "leave it out to take a batch at once"
-            )
-        if self.offload_optimizer and self.zero_stage == 0:
-            raise ValueError(
-                "deepspeed.offload_optimizer needs zero_stage 1, 2 or 3, got 0: without ZeRO "
-                "DeepSpeed has no optimizer state that it could move"
-            )
-
-
-def settle_precision(config: DeepSpeedConfig, *, use_gpu: bool) -> DeepSpeedConfig:
-    """Replace auto by what this machine's hardware is good at.
-
-    Settled once for a study, so that a trial's configuration says what it really ran in. On a CPU
-    auto is fp32 even where bf16 is native: see docs/measurements.md.
-
-    Args:
-        config: As the study file has it.
-        use_gpu: Whether trials run on this machine's GPU.
-
-    Raises:
-        ValueError: if bf16 is asked for where the hardware only emulates it, several times slower
-            than fp32.
-    """
-    import torch
-
-    if use_gpu:
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        abilities = torch.cpu.get_capabilities()
-        native = bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))
-    if config.precision == "bf16" and not native:
-        raise ValueError(
-            "deepspeed.precision is bf16, but this machine has no bf16 arithmetic and would "
-            "emulate it several times slower than fp32; use auto or fp32"
-        )
-    if config.precision != "auto":
-        return config
-    return dataclasses.replace(config, precision="bf16" if native and use_gpu else "fp32")
+from spaces.trial_config import TrialConfig
+from trainables.deepspeed_config import DeepSpeedConfig
+from trainables.trial_setup import Worker
 
 
 class Engine:
@@ -92,7 +25,7 @@ class Engine:
     def __init__(
         self,
         engine: Any,  # noqa: ANN401 - DeepSpeed ships no types
-        optimizer: "torch.optim.Optimizer",
+        optimizer: torch.optim.Optimizer,
         config: DeepSpeedConfig,
     ) -> None:
         """Take over a DeepSpeed engine that was made of an optimizer and a configuration."""
@@ -112,13 +45,13 @@ class Engine:
         )
 
     @property
-    def device(self) -> "torch.device":
+    def device(self) -> torch.device:
         """Where a batch has to be."""
         device: torch.device = self._engine.device
         return device
 
     @property
-    def module(self) -> "nn.Module":
+    def module(self) -> nn.Module:
         """The model; under ZeRO 3 its weights are sharded between forward passes."""
         module: nn.Module = self._engine.module
         return module
@@ -131,7 +64,7 @@ class Engine:
         """Turn dropout off."""
         self._engine.eval()
 
-    def forward(self, **batch: "torch.Tensor | None") -> "torch.Tensor":
+    def forward(self, **batch: torch.Tensor | None) -> torch.Tensor:
         """Run the model."""
         output: torch.Tensor = self._engine(**batch)
         return output
@@ -144,19 +77,17 @@ class Engine:
         """
         self._engine.set_gradient_accumulation_boundary(is_last)
 
-    def backward(self, loss: "torch.Tensor") -> None:
+    def backward(self, loss: torch.Tensor) -> None:
         """Add up the gradient, and average it over the workers with a batch's last part."""
         self._engine.backward(loss)
 
     def step(self) -> None:
         """Clip the gradient, update weights and learning rate."""
         if self._clipping:
-            from torch.nn.utils import clip_grad_norm_
-
-            clip_grad_norm_(self._trained, self._clipping)
+            nn.utils.clip_grad_norm_(self._trained, self._clipping)
         self._engine.step()
 
-    def trained_weights(self) -> dict[str, "torch.Tensor"]:
+    def trained_weights(self) -> dict[str, torch.Tensor]:
         """Gather the weights that train, as float32 on the CPU; every worker must call it.
 
         Returns:
@@ -164,7 +95,6 @@ class Engine:
             model's own, not a copy.
         """
         import deepspeed
-        import torch
 
         trained = {n: p for n, p in self.module.named_parameters() if p.requires_grad}
         sharded = [p for p in trained.values() if hasattr(p, "ds_id")]
@@ -221,8 +151,6 @@ class Engine:
         DeepSpeed's engine and the model refer to each other: left to the garbage collector's own
         time, several trials' weights would pile up.
         """
-        import torch
-
         self._writer.shutdown(wait=True)
         self._engine.destroy()
         if (wrapper := self._engine.optimizer) is not self._optimizer:
@@ -241,21 +169,15 @@ class Engine:
 
     def barrier(self) -> None:
         """Wait for all workers of the trial."""
-        import torch
-
         torch.distributed.barrier()
 
     def all_workers(self, agrees: bool) -> bool:
         """Return whether every worker says yes; all of them must call it."""
-        import torch
-
         votes = self.add_over_workers(torch.tensor(float(agrees), device=self.device))
         return float(votes) == torch.distributed.get_world_size()
 
-    def add_over_workers(self, tensor: "torch.Tensor") -> "torch.Tensor":
+    def add_over_workers(self, tensor: torch.Tensor) -> torch.Tensor:
         """Replace a tensor by its sum over the trial's workers, and return it."""
-        import torch
-
         torch.distributed.all_reduce(tensor)
         return tensor
 
@@ -270,7 +192,7 @@ def _write_file(write: Callable[[Any, Any], Any], content: object, path: object)
         raise OSError(f"can't write {path} ({error}); is the disk full?") from error
 
 
-def _write_weights(weights: Mapping[str, "torch.Tensor"], path: Path) -> None:
+def _write_weights(weights: Mapping[str, torch.Tensor], path: Path) -> None:
     from safetensors.torch import save_file
 
     save_file(dict(weights), path)
@@ -278,10 +200,10 @@ def _write_weights(weights: Mapping[str, "torch.Tensor"], path: Path) -> None:
 
 @contextlib.contextmanager
 def open_engine(
-    model: "nn.Module",
-    trial: "TrialConfig",
+    model: nn.Module,
+    trial: TrialConfig,
     config: DeepSpeedConfig,
-    worker: "Worker",
+    worker: Worker,
     *,
     total_steps: int,
 ) -> Iterator[Engine]:
@@ -297,7 +219,6 @@ def open_engine(
     # Before DeepSpeed is imported: it chooses its accelerator then.
     _join_process_group(worker)
     import deepspeed
-    import torch
 
     assert config.precision != "auto", "settle_precision comes first"
     if not _is_plain(config):
@@ -357,7 +278,7 @@ def _is_plain(config: DeepSpeedConfig) -> bool:
     return config.zero_stage == 0 and config.precision == "fp32"
 
 
-def _decay_groups(parameters: "list[nn.Parameter]", weight_decay: float) -> list[dict[str, Any]]:
+def _decay_groups(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
     # Biases and LayerNorm's gains are not decayed, as in BERT's own training.
     return [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
@@ -366,7 +287,7 @@ def _decay_groups(parameters: "list[nn.Parameter]", weight_decay: float) -> list
 
 
 def _deepspeed_settings(
-    trial: "TrialConfig", config: DeepSpeedConfig, worker: "Worker"
+    trial: TrialConfig, config: DeepSpeedConfig, worker: Worker
 ) -> dict[str, Any]:
     zero: dict[str, Any] = {"stage": config.zero_stage}
     if config.offload_optimizer:
@@ -386,9 +307,8 @@ def _deepspeed_settings(
     }
 
 
-def _join_process_group(worker: "Worker") -> None:
+def _join_process_group(worker: Worker) -> None:
     """Make sure that torch.distributed and DeepSpeed know the trial's workers."""
-    import torch
     from torch._C._distributed_c10d import HashStore
 
     if not torch.cuda.is_available():

@@ -9,8 +9,8 @@ from typing import Any
 
 from cluster.resources import TrialResources
 from spaces.trial_config import TrialConfig
+from trainables.deepspeed_config import DeepSpeedConfig
 from trainables.encoder import EncoderConfig
-from trainables.engine import DeepSpeedConfig
 from trainables.task import TaskConfig
 
 EVALUATION_TOKENS = 1_280

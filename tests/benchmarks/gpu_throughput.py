@@ -55,8 +55,8 @@ from measuring import (
 
 from spaces.trial_config import TrialConfig
 from trainables.data.prepared import PreparedData
+from trainables.deepspeed_config import DeepSpeedConfig
 from trainables.encoder import EncoderConfig, find_encoder
-from trainables.engine import DeepSpeedConfig
 from trainables.fine_tune import binomial_loss, fine_tune
 from trainables.trial_setup import TrialSetup, Worker
 

@@ -118,8 +118,8 @@ def train(out: Path, num_steps: int) -> dict[str, float]:
     """Take some steps; return the seconds of one, and those before the first."""
     from spaces.trial_config import TrialConfig
     from trainables.data.prepared import PreparedData
+    from trainables.deepspeed_config import DeepSpeedConfig
     from trainables.encoder import EncoderConfig, encoder_fingerprint, find_encoder
-    from trainables.engine import DeepSpeedConfig
     from trainables.fine_tune import fine_tune
     from trainables.trial_setup import TrialSetup, Worker
 

@@ -17,8 +17,8 @@ from trainables.data.config import Columns, DataConfig, SplitConfig
 from trainables.data.prepared import PreparedData, prepare
 from trainables.data.simulate import SimulationConfig, simulate
 from trainables.data.table import load_clicks
+from trainables.deepspeed_config import DeepSpeedConfig
 from trainables.encoder import EncoderConfig, encoder_fingerprint, find_encoder
-from trainables.engine import DeepSpeedConfig
 from trainables.task import TaskConfig
 from trainables.trial_setup import TrialSetup
 

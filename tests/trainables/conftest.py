@@ -10,8 +10,8 @@ from cluster.resources import TrialResources
 from trainables.data.config import Columns, DataConfig, SplitConfig
 from trainables.data.prepared import prepare
 from trainables.data.table import load_clicks
+from trainables.deepspeed_config import DeepSpeedConfig
 from trainables.encoder import EncoderConfig, encoder_fingerprint
-from trainables.engine import DeepSpeedConfig
 from trainables.task import TaskConfig
 from trainables.trial_setup import TrialSetup
 

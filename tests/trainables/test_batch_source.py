@@ -18,7 +18,8 @@ from trainables.augmentation.bank import AugmentationBank
 from trainables.augmentation.variants import EpochTokens, Variants
 from trainables.batch_source import BatchSource, CachedStates, TrialSources
 from trainables.data.prepared import PreparedData
-from trainables.engine import DeepSpeedConfig, Engine, open_engine
+from trainables.deepspeed_config import DeepSpeedConfig
+from trainables.engine import Engine, open_engine
 from trainables.frozen_cache import FrozenCache
 from trainables.model import ClickModel, build_model
 from trainables.trial_setup import TrialSetup, Worker
@@ -32,7 +33,7 @@ import json, sys
 import torch
 from spaces.trial_config import TrialConfig
 from trainables.encoder import EncoderConfig
-from trainables.engine import DeepSpeedConfig
+from trainables.deepspeed_config import DeepSpeedConfig
 from trainables.fine_tune import fine_tune
 from trainables.trial_setup import TrialSetup, Worker
 

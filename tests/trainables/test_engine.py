@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from spaces.trial_config import TrialConfig
-from trainables.engine import DeepSpeedConfig, Engine, open_engine, settle_precision
+from trainables.deepspeed_config import DeepSpeedConfig
+from trainables.engine import Engine, open_engine
 from trainables.lora import add_adapters
 from trainables.model import ClickModel, build_model
 from trainables.trial_setup import Worker
@@ -108,21 +109,3 @@ def test_two_workers_need_a_process_group(tiny_encoder: Path) -> None:
         ),
     ):
         pass
-
-
-def test_precision_follows_the_hardware() -> None:
-    assert settle_precision(DeepSpeedConfig(), use_gpu=False).precision == "fp32"
-    fixed = DeepSpeedConfig(precision="fp32")
-    assert settle_precision(fixed, use_gpu=False) == fixed
-
-
-def test_bf16_is_refused_where_it_would_be_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
-
-    with pytest.raises(ValueError, match="this machine has no bf16 arithmetic"):
-        settle_precision(DeepSpeedConfig(precision="bf16"), use_gpu=False)
-
-
-def test_negative_clipping_is_refused() -> None:
-    with pytest.raises(ValueError, match="gradient_clipping must be 0 or more, got -1"):
-        DeepSpeedConfig(gradient_clipping=-1)

@@ -11,7 +11,7 @@ import torch
 from pydantic import TypeAdapter
 
 from spaces.trial_config import TrialConfig
-from trainables.engine import DeepSpeedConfig
+from trainables.deepspeed_config import DeepSpeedConfig
 from trainables.fine_tune import fine_tune
 from trainables.trial_setup import Progress, TrialSetup, Worker
 

@@ -10,8 +10,8 @@ from spaces.trial_config import TrialConfig
 from tests.trainables.short_of_memory import MAX_TOKENS, write_long_rows
 from trainables.data.config import Columns, DataConfig
 from trainables.data.table import load_clicks
+from trainables.deepspeed_config import DeepSpeedConfig
 from trainables.encoder import EncoderConfig
-from trainables.engine import DeepSpeedConfig
 from trainables.footprint import Footprint, measure_footprints
 from trainables.memory_bound import PROCESS_BYTES, EncoderShape, bound_memory
 from trainables.task import TaskConfig

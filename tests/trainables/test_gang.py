@@ -14,7 +14,7 @@ import ray
 from cluster.resources import TrialResources
 from spaces.trial_config import TrialConfig
 from tests.trainables.counting_trial import DIE, RAISE
-from trainables.engine import DeepSpeedConfig
+from trainables.deepspeed_config import DeepSpeedConfig
 from trainables.fine_tune import fine_tune
 from trainables.gang import GangTrial, WorkerFailedError
 from trainables.trial_setup import TrialSetup, Worker

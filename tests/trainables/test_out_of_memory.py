@@ -31,7 +31,7 @@ import json, re, sys
 from pathlib import Path
 from spaces.trial_config import TrialConfig
 from tests.trainables.short_of_memory import leave_room
-from trainables.engine import DeepSpeedConfig
+from trainables.deepspeed_config import DeepSpeedConfig
 from trainables.encoder import EncoderConfig
 from trainables.fine_tune import fine_tune
 from trainables.out_of_memory import TrialOutOfMemoryError

@@ -15,7 +15,7 @@ from trainables.checkpoint import load_model
 from trainables.data.config import Columns, DataConfig
 from trainables.data.prepared import PreparedData, prepare
 from trainables.data.table import load_clicks
-from trainables.engine import DeepSpeedConfig
+from trainables.deepspeed_config import DeepSpeedConfig
 from trainables.fine_tune import fine_tune, predict_probabilities, score
 from trainables.model import ClickModel, build_model
 from trainables.task import TaskConfig
