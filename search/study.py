@@ -9,16 +9,15 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from cluster.memory import free_gpu_memory
-from cluster.resources import Capacity, TrialResources, local_capacity
+from cluster.resources import Capacity, local_capacity
 from search.conductor import Conductor
 from search.events import OnEvent, StudyEvent, ignore_event
 from search.ledger import Ledger
+from search.machines import cluster_capacity, settle_precision_there, with_gpu_memory
 from search.results import StudyResult, StudyStatus, read_result
 from search.study_changes import check_data, check_folder
 from search.study_config import StudyConfig, dump_study, load_study
 from search.study_plan import DataFacts, StudyPlan, check_tuned_layers, count_trials, make_plan
-from trainables.deepspeed_config import DeepSpeedConfig, settle_precision
 from trainables.encoder import encoder_fingerprint, find_encoder
 from trainables.trial_setup import TrialSetup
 
@@ -106,7 +105,7 @@ class Study:
     def _capacity(self, address: str | None) -> Capacity:
         if address is None:
             return local_capacity()
-        return _cluster_capacity(address, self.config.resources)
+        return cluster_capacity(address, self.config.resources)
 
     def _plan(self, capacity: Capacity, costs: "TrialCosts | None") -> StudyPlan:
         resources = self.config.resources.settle_gpus(capacity)
@@ -284,7 +283,7 @@ class Study:
             setup = dataclasses.replace(
                 setup,
                 resources=plan.config.resources,
-                deepspeed=_settle_precision(plan.config),
+                deepspeed=settle_precision_there(plan.config),
             )
             conductor = Conductor(
                 self.config,
@@ -332,7 +331,7 @@ class Study:
                     offered, memory=here.memory, gpu_memory=here.gpu_memory
                 )
             else:
-                offered = _with_gpu_memory(offered, self.config.resources)
+                offered = with_gpu_memory(offered, self.config.resources)
                 costs = costs or self._costs_if_tight(table, offered, on_event)
             yield self._plan(offered, costs)
 
@@ -357,40 +356,6 @@ class Study:
             on_event(StudyEvent(kind="note", message="interrupted"))
         finally:
             ledger.set_fact("status", status)
-
-
-def _settle_precision(config: StudyConfig) -> DeepSpeedConfig:
-    """Ask a machine that trials will run on, through the connected Ray, what auto means there."""
-    if not config.resources.gpus:
-        return settle_precision(config.deepspeed, use_gpu=False)
-    import ray
-
-    remote = ray.remote(settle_precision).options(num_gpus=min(1, config.resources.gpus))
-    settled: DeepSpeedConfig = ray.get(remote.remote(config.deepspeed, use_gpu=True))
-    return settled
-
-
-def _with_gpu_memory(capacity: Capacity, resources: TrialResources) -> Capacity:
-    """Ask a machine that trials will run on, through the connected Ray, what its GPUs have free.
-
-    Where none answers, as while others use all GPUs, the capacity stays without that number.
-    """
-    gpus = resources.settle_gpus(capacity).gpus
-    if not gpus:
-        return capacity
-    import ray
-    from ray.exceptions import RayError
-
-    from cluster.connect import NODE_TIMEOUT_S
-
-    answer = ray.remote(free_gpu_memory).options(num_gpus=min(1, gpus)).remote()
-    try:
-        free = ray.get(answer, timeout=NODE_TIMEOUT_S)
-    except RayError:
-        # Else it would take a GPU for itself as soon as there is one.
-        ray.cancel(answer)
-        free = None
-    return dataclasses.replace(capacity, gpu_memory=free)
 
 
 def _write_study(folder: Path, text: str) -> None:
@@ -431,10 +396,3 @@ def _trainable_for(workers: int) -> "type[tune.Trainable]":
     from trainables.gang import GangTrial
 
     return GangTrial
-
-
-def _cluster_capacity(address: str, resources: TrialResources) -> Capacity:
-    from cluster.connect import capacity, connect
-
-    with connect(address):
-        return _with_gpu_memory(capacity(), resources)
