@@ -153,15 +153,18 @@ class Engine:
         """
         self._writer.shutdown(wait=True)
         self._engine.destroy()
+        # Its finalizer would look through the whole model again, while another trial runs.
+        self._engine.destroy = lambda: None
         if (wrapper := self._engine.optimizer) is not self._optimizer:
             # Hooks on the weights keep ZeRO's optimizer, with flat copies of all of them, for ever:
             # the garbage collector doesn't see through torch's graph.
             vars(wrapper).clear()
         self._optimizer.state.clear()
         self._optimizer.param_groups.clear()
-        for weight in self._engine.module.parameters():
-            # This process's part of a weight under ZeRO 3.
-            vars(weight).pop("ds_tensor", None)
+        if not self._is_plain:
+            for weight in self._engine.module.parameters():
+                # This process's part of a weight under ZeRO 3.
+                vars(weight).pop("ds_tensor", None)
         for weight in self._trained:
             weight.grad = None
             weight.data = torch.empty(0, dtype=weight.dtype, device=weight.device)
