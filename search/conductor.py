@@ -221,6 +221,7 @@ class Conductor:
         """
         if number not in self._live:
             return
+        self._keeper.sweep_trial(number)
         trial = self._ledger.trial(number)
         micro_batch_rows = self._setup.deepspeed.micro_batch_rows
         failure = read_failure(error, trial.config, micro_batch_rows=micro_batch_rows)

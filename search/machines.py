@@ -21,13 +21,35 @@ def cluster_capacity(address: str, resources: TrialResources) -> Capacity:
 
 
 def settle_precision_there(config: StudyConfig) -> DeepSpeedConfig:
-    """Ask a machine that trials will run on, through the connected Ray, what auto means there."""
-    if not config.resources.gpus:
+    """Ask a machine that trials will run on, through the connected Ray, what auto means there.
+
+    Raises:
+        ValueError: if the precision is none for that machine, or no machine answers.
+    """
+    gpus = config.resources.gpus
+    if not gpus and config.deepspeed.precision != "bf16":
         return settle_precision(config.deepspeed, use_gpu=False)
     import ray
+    from ray.exceptions import GetTimeoutError, RayTaskError
 
-    remote = ray.remote(settle_precision).options(num_gpus=min(1, config.resources.gpus))
-    settled: DeepSpeedConfig = ray.get(remote.remote(config.deepspeed, use_gpu=True))
+    from cluster.connect import NODE_TIMEOUT_S
+
+    where = {"num_gpus": min(1, gpus)} if gpus else {"num_cpus": 1}
+    answer = (
+        ray.remote(settle_precision).options(**where).remote(config.deepspeed, use_gpu=gpus > 0)
+    )
+    try:
+        settled: DeepSpeedConfig = ray.get(answer, timeout=NODE_TIMEOUT_S)
+    except GetTimeoutError:
+        ray.cancel(answer)
+        kind = "GPU" if gpus else "CPU"
+        raise ValueError(
+            f"no {kind} of the cluster became free within {NODE_TIMEOUT_S:g} s, to be asked for "
+            "its precision; wait until others need fewer, or set deepspeed.precision to fp32"
+        ) from None
+    except RayTaskError as error:
+        # Ray's has its own traceback in the text.
+        raise error.cause from None
     return settled
 
 

@@ -36,19 +36,29 @@ class CheckpointKeeper:
 
     def sweep(self) -> None:
         """Delete what a kill left behind: what no report speaks of, or no ended trial needs."""
-        known = {checkpoint.path.absolute() for checkpoint in self._ledger.checkpoints()}
         for trial_folder in _subfolders(self._folder):
-            for folder in _subfolders(trial_folder):
-                if folder.absolute() not in known:
-                    _delete(folder)
-            if not any(path.is_relative_to(trial_folder.absolute()) for path in known):
-                _delete(trial_folder)
+            self._sweep(trial_folder)
         for trial in self._ledger.trials():
             if trial.state != "running":
                 self.tidy(trial.number)
         for checkpoint in self._ledger.checkpoints():
             if not checkpoint.resumable and (checkpoint.path / TRAINING_FOLDER).is_dir():
                 _delete(checkpoint.path / TRAINING_FOLDER)
+
+    def sweep_trial(self, number: int) -> None:
+        """Delete what a failed try of a trial left behind, such as half a checkpoint."""
+        name = f"trial-{number:04d}"
+        for folder in _subfolders(self._folder):
+            if folder.name == name or folder.name.startswith(f"{name}."):
+                self._sweep(folder)
+
+    def _sweep(self, trial_folder: Path) -> None:
+        known = {checkpoint.path.absolute() for checkpoint in self._ledger.checkpoints()}
+        for folder in _subfolders(trial_folder):
+            if folder.absolute() not in known:
+                _delete(folder)
+        if not any(path.is_relative_to(trial_folder.absolute()) for path in known):
+            _delete(trial_folder)
 
     def tidy(self, number: int) -> None:
         """Delete what a trial no longer needs, then keep the whole within its budget."""

@@ -18,6 +18,7 @@ from search.results import StudyResult, StudyStatus, read_result
 from search.study_changes import check_data, check_folder
 from search.study_config import StudyConfig, dump_study, load_study
 from search.study_plan import DataFacts, StudyPlan, check_tuned_layers, count_trials, make_plan
+from trainables.deepspeed_config import settle_precision
 from trainables.encoder import encoder_fingerprint, find_encoder
 from trainables.trial_setup import TrialSetup
 
@@ -151,7 +152,11 @@ class Study:
         encoder_folder = find_encoder(self.config.encoder)
         check_tuned_layers(self.config, encoder_folder)
         if address is None:
-            make_plan(self.config, self.folder, local_capacity(), None)
+            capacity = local_capacity()
+            make_plan(self.config, self.folder, capacity, None)
+            if not self.config.resources.settle_gpus(capacity).gpus:
+                # A GPU is asked by a worker: this process shall take none of its memory.
+                settle_precision(self.config.deepspeed, use_gpu=False)
         else:
             from cluster.connect import check_address
 
@@ -281,9 +286,7 @@ class Study:
             if plan is None:
                 return
             setup = dataclasses.replace(
-                setup,
-                resources=plan.config.resources,
-                deepspeed=settle_precision_there(plan.config),
+                setup, resources=plan.config.resources, deepspeed=plan.config.deepspeed
             )
             conductor = Conductor(
                 self.config,
@@ -333,7 +336,11 @@ class Study:
             else:
                 offered = with_gpu_memory(offered, self.config.resources)
                 costs = costs or self._costs_if_tight(table, offered, on_event)
-            yield self._plan(offered, costs)
+            plan = self._plan(offered, costs)
+            # Before a study is there: a precision that the machines lack leaves none behind.
+            deepspeed = settle_precision_there(plan.config)
+            config = dataclasses.replace(plan.config, deepspeed=deepspeed)
+            yield dataclasses.replace(plan, config=config)
 
     def _run_trials(
         self,

@@ -139,7 +139,7 @@ class ArrayCache:
         if not self._has_warned:
             warnings.warn(
                 f"{path} can't be kept ({error}); trials compute what would be in it themselves, "
-                "which is slower and changes no result",
+                "which is slower",
                 RuntimeWarning,
                 stacklevel=3,
             )
@@ -247,6 +247,8 @@ def _in_use(path: Path) -> bool:
     except (BlockingIOError, PermissionError):
         # Another user's file isn't ours to remove either.
         return True
+    except FileNotFoundError:
+        return False
     return False
 
 

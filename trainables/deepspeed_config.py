@@ -53,6 +53,8 @@ def settle_precision(config: DeepSpeedConfig, *, use_gpu: bool) -> DeepSpeedConf
         ValueError: if bf16 is asked for where the hardware only emulates it, several times slower
             than fp32.
     """
+    if not use_gpu and config.precision != "bf16":
+        return dataclasses.replace(config, precision="fp32")
     import torch
 
     if use_gpu:
@@ -67,4 +69,4 @@ def settle_precision(config: DeepSpeedConfig, *, use_gpu: bool) -> DeepSpeedConf
         )
     if config.precision != "auto":
         return config
-    return dataclasses.replace(config, precision="bf16" if native and use_gpu else "fp32")
+    return dataclasses.replace(config, precision="bf16" if native else "fp32")

@@ -6,7 +6,7 @@ import itertools
 import math
 import socket
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,14 +30,7 @@ from trainables.metrics import METRICS
 from trainables.model import ClickModel, build_model
 from trainables.out_of_memory import explain_out_of_memory
 from trainables.task import TASK_METRICS
-from trainables.trial_setup import (
-    EVALUATION_TOKENS,
-    GPU_EVALUATION_TOKENS,
-    CheckpointRecord,
-    Progress,
-    TrialSetup,
-    Worker,
-)
+from trainables.trial_setup import Progress, TrialSetup, Worker, evaluation_tokens
 from trainables.tuning import choose_trained, own_trained_weights
 
 
@@ -120,11 +113,17 @@ def fine_tune(
                 metrics={"train_loss": loss},
                 config_hash=config_hash,
             )
-            info, checkpoint = _evaluate_and_save(engine, sources, worker, info, checkpoints)
+            evaluating = time.perf_counter()
+            with _saving(engine, worker, info, checkpoints) as writer:
+                scores = evaluate(engine, sources.validation(), setup, worker)
+                evaluate_seconds = time.perf_counter() - evaluating
+                info = dataclasses.replace(info, metrics={**info.metrics, **scores})
+                checkpoint = None if writer is None else writer.finish(info)
             yield Progress(
                 epoch=epoch,
                 metrics=info.metrics,
                 seconds=time.perf_counter() - started,
+                evaluate_seconds=evaluate_seconds,
                 config_hash=config_hash,
                 done=epoch == trial.epochs,
                 checkpoint=checkpoint,
@@ -142,29 +141,17 @@ def _restore(folder: Path, engine: Engine, config_hash: str) -> CheckpointInfo:
     return info
 
 
-def _evaluate_and_save(
-    engine: Engine,
-    sources: TrialSources,
-    worker: Worker,
-    info: CheckpointInfo,
-    checkpoints: Path | None,
-) -> tuple[CheckpointInfo, CheckpointRecord | None]:
-    """Score the validation rows, and meanwhile write a checkpoint if there is a folder for it.
-
-    Returns:
-        The description with the scores, and the checkpoint.
-    """
-
-    def scored() -> CheckpointInfo:
-        scores = evaluate(engine, sources.validation(), info.setup, worker)
-        return dataclasses.replace(info, metrics={**info.metrics, **scores})
-
+@contextlib.contextmanager
+def _saving(
+    engine: Engine, worker: Worker, info: CheckpointInfo, checkpoints: Path | None
+) -> Iterator[CheckpointWriter | None]:
+    """Begin to write a checkpoint, if there is a folder for it; give it up if an error passes."""
     if checkpoints is None:
-        return scored(), None
+        yield None
+        return
     writer = CheckpointWriter(checkpoint_folder(checkpoints, info.epoch), engine, rank=worker.rank)
     try:
-        info = scored()
-        return info, writer.finish(info)
+        yield writer
     except BaseException:
         writer.abandon()
         raise
@@ -388,7 +375,7 @@ def evaluation_batches(
     """
     return batches_in_order(
         rows.tokens.lengths,
-        batch_tokens=EVALUATION_TOKENS if device.type == "cpu" else GPU_EVALUATION_TOKENS,
+        batch_tokens=evaluation_tokens(device.type),
         most_rows=None if micro_batch_rows is None else 4 * micro_batch_rows,
     )
 

@@ -24,7 +24,7 @@ from trainables.data.token_rows import tokenize
 from trainables.encoder import encoder_fingerprint, find_encoder, load_tokenizer
 from trainables.footprint_process import Order, Outcome
 from trainables.memory_bound import GPU_PROCESS_BYTES, EncoderShape, most_rows
-from trainables.trial_setup import EVALUATION_TOKENS, GPU_EVALUATION_TOKENS
+from trainables.trial_setup import evaluation_tokens
 
 if TYPE_CHECKING:
     from trainables.data.table import ClickTable
@@ -196,7 +196,7 @@ class _Surveyor:
     def __init__(
         self, table: "ClickTable", setup: "TrialSetup", folder: Path, *, use_gpu: bool
     ) -> None:
-        self._evaluation_tokens = GPU_EVALUATION_TOKENS if use_gpu else EVALUATION_TOKENS
+        self._evaluation_tokens = evaluation_tokens("cuda" if use_gpu else "cpu")
         self._table = table
         self._folder = folder
         self._encoder = find_encoder(setup.encoder)

@@ -21,7 +21,7 @@ from pydantic import TypeAdapter
 
 from spaces.trial_config import TrialConfig
 from trainables.out_of_memory import TrialOutOfMemoryError
-from trainables.trial_setup import TrialSetup, Worker
+from trainables.trial_setup import Progress, TrialSetup, Worker
 
 SAMPLING_S = 0.003
 """How often the process's memory is looked at; a step's largest tensors live ten times longer."""
@@ -55,7 +55,7 @@ class Outcome:
     start_seconds: float = 0.0
     """From the call to the end of the first step."""
     evaluate_seconds: float = 0.0
-    """Of one evaluation, with the checkpoint that is written beside it."""
+    """Of one evaluation."""
     memory_bytes: float = 0.0
     """Most private memory of this process; mapped files, which processes share, don't count."""
     gpu_bytes: float = 0.0
@@ -116,21 +116,43 @@ def carry_out(order: Order) -> Outcome:
     """Run a trial as far as its order says, through the real loop."""
     import torch
 
-    from trainables.fine_tune import fine_tune
-
     uses_gpu = torch.cuda.is_available()
     if uses_gpu:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     watch = _Watch(order)
-    evaluated = 0.0
+    progress: Progress | None = None
     reason: str | None = None
     fitting_rows: int | None = None
     started = time.perf_counter()
-    with (
-        _MemorySampler() as sampler,
-        tempfile.TemporaryDirectory(prefix="clicktune-") as checkpoints,
-    ):
+    with _MemorySampler() as sampler:
+        try:
+            if order.trial.tuned_layers is not None:
+                # What the frozen layers give for these rows is then there, as it is for all trials
+                # of a study but one.
+                _run(_one_step(order))
+            started = time.perf_counter()
+            progress = _run(order, watch)
+        except TrialOutOfMemoryError as error:
+            reason, fitting_rows = error.happened, error.fitting_rows
+    ends = watch.ends
+    return Outcome(
+        step_seconds=tuple(end - begin for begin, end in itertools.pairwise(ends)),
+        start_seconds=ends[0] - started if ends else 0.0,
+        evaluate_seconds=0.0 if progress is None else progress.evaluate_seconds,
+        memory_bytes=sampler.peak,
+        gpu_bytes=torch.cuda.max_memory_reserved() if uses_gpu else 0,
+        out_of_memory=reason,
+        fitting_rows=fitting_rows,
+    )
+
+
+def _run(order: Order, watch: _Watch | None = None) -> Progress | None:
+    """Train; return what the trial reports, if it gets that far."""
+    from trainables.fine_tune import fine_tune
+
+    watch = _Watch(order) if watch is None else watch
+    with tempfile.TemporaryDirectory(prefix="clicktune-") as checkpoints:
         running = fine_tune(
             order.trial,
             order.setup,
@@ -138,24 +160,13 @@ def carry_out(order: Order) -> Outcome:
             checkpoints=Path(checkpoints) if order.evaluates else None,
             on_step=watch.on_step,
         )
-        try:
-            with contextlib.closing(running):
-                next(running)
-                evaluated = time.perf_counter() - watch.ends[-1]
-        except _EnoughError:
-            pass
-        except TrialOutOfMemoryError as error:
-            reason, fitting_rows = error.happened, error.fitting_rows
-    ends = watch.ends
-    return Outcome(
-        step_seconds=tuple(end - begin for begin, end in itertools.pairwise(ends)),
-        start_seconds=ends[0] - started if ends else 0.0,
-        evaluate_seconds=evaluated,
-        memory_bytes=sampler.peak,
-        gpu_bytes=torch.cuda.max_memory_reserved() if uses_gpu else 0,
-        out_of_memory=reason,
-        fitting_rows=fitting_rows,
-    )
+        with contextlib.closing(running), contextlib.suppress(_EnoughError):
+            return next(running)
+    return None
+
+
+def _one_step(order: Order) -> Order:
+    return dataclasses.replace(order, num_steps=1, evaluates=False)
 
 
 def main(orders_file: str, results_file: str) -> None:
@@ -166,6 +177,9 @@ def main(orders_file: str, results_file: str) -> None:
     raw: list[Any] = json.loads(Path(orders_file).read_text(encoding="utf-8"))
     orders = TypeAdapter(list[Order]).validate_python(raw)
     with Path(results_file).open("a", encoding="utf-8") as results:
+        # The first trial of a process loads libraries and the encoder. It may run out of memory,
+        # which is for its own turn to tell.
+        carry_out(_one_step(orders[0]))
         for order in orders:
             gc.collect()
             outcome = carry_out(order)

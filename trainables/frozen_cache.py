@@ -10,10 +10,12 @@ import torch
 
 from trainables.array_cache import VARIANT_PREFIX, ArrayCache, StoredArray
 from trainables.augmentation.variants import Variants
+from trainables.data.batching import batches_in_order
 from trainables.data.prepared import PreparedData
 from trainables.data.token_rows import TokenRows
 from trainables.encoder import load_bert
 from trainables.frozen_part import STATE_DTYPE, frozen_states
+from trainables.trial_setup import evaluation_tokens
 
 if TYPE_CHECKING:
     from transformers import BertModel
@@ -24,10 +26,8 @@ STORED = np.dtype("<f2")
 FORMAT_VERSION = 1
 """Rises when a state's meaning changes; files of other versions are then no longer found."""
 
-CHUNK_ROWS = 2048
-"""Rows that are computed before they are written: 30 MB at 20 tokens of 384 numbers."""
-
-BATCH_ROWS = 128
+CHUNK_TOKENS = 40_960
+"""Tokens that are computed before they are written: 30 MB of 384 numbers each."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,8 +105,13 @@ class FrozenLayers:
         """Compute the rows' states, (tokens of some rows, hidden_size) at a time."""
         encoder = load_bert(self.encoder_folder, dropout=0.0, share_weights=True)
         encoder.eval().to(self.device)
-        for start in range(0, len(tokens), CHUNK_ROWS):
-            yield self._states(encoder, tokens, start, min(start + CHUNK_ROWS, len(tokens)))
+        start = 0
+        while start < len(tokens):
+            end = int(tokens.offsets[start]) + CHUNK_TOKENS
+            stop = int(np.searchsorted(tokens.offsets, end, side="right")) - 1
+            stop = max(stop, start + 1)  # A single row may have more.
+            yield self._states(encoder, tokens, start, stop)
+            start = stop
 
     def _states(
         self, encoder: "BertModel", tokens: TokenRows, start_row: int, stop_row: int
@@ -114,9 +119,9 @@ class FrozenLayers:
         offsets = np.asarray(tokens.offsets[start_row : stop_row + 1])
         first = offsets[0]
         states = np.empty((offsets[-1] - first, encoder.config.hidden_size), dtype=STORED)
-        ordered = start_row + np.argsort(np.diff(offsets), kind="stable")
-        for start in range(0, len(ordered), BATCH_ROWS):
-            indices = ordered[start : start + BATCH_ROWS]
+        batch_tokens = evaluation_tokens(self.device.type)
+        for batch_rows in batches_in_order(np.diff(offsets), batch_tokens=batch_tokens):
+            indices = start_row + batch_rows
             batch = {
                 name: torch.from_numpy(array).to(self.device)
                 for name, array in tokens.batch(indices).items()

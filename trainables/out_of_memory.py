@@ -121,13 +121,13 @@ class explain_out_of_memory:  # noqa: N801 - a context manager, named as one rea
         """
         if error is None or not is_out_of_memory(error):
             return
-        reason = _reason(error)
+        reason, on_gpu = _reason(error), _is_of_gpu(error)
         _forget(error)
         del kind, error, trace
         _release()
-        raise self._explain(reason) from None
+        raise self._explain(reason, on_gpu=on_gpu) from None
 
-    def _explain(self, reason: str) -> TrialOutOfMemoryError:
+    def _explain(self, reason: str, *, on_gpu: bool) -> TrialOutOfMemoryError:
         trial, workers = self._trial, self._setup.resources.workers
         micro_batch_rows = self._setup.deepspeed.micro_batch_rows
         longest = int(self._data.rows("train").tokens.lengths.max(initial=1))
@@ -135,7 +135,7 @@ class explain_out_of_memory:  # noqa: N801 - a context manager, named as one rea
         unit = 1 if trial.batch_tokens is None else longest
         share = -(-max(1, trial.batch // unit) // workers)
         at_once = min(share, micro_batch_rows or share)
-        available, where = _available()
+        available, where = _available(on_gpu=on_gpu)
         shape = EncoderShape.read(find_encoder(self._setup.encoder))
         fits = largest_batch(shape, trial, available=available, num_tokens=longest)
         # An estimate that doesn't ask for less contradicts what just happened.
@@ -186,11 +186,15 @@ def _release() -> None:
         torch.cuda.empty_cache()
 
 
-def _available() -> tuple[float, str]:
-    """Return how many bytes there are for a trial once its tensors are gone, and where."""
+def _is_of_gpu(error: BaseException) -> bool:
     torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        return float(torch.cuda.mem_get_info()[0]), "GPU memory"
+    return torch is not None and isinstance(error, torch.OutOfMemoryError)
+
+
+def _available(*, on_gpu: bool) -> tuple[float, str]:
+    """Return how many bytes there are for a trial once its tensors are gone, and where."""
+    if on_gpu:
+        return float(sys.modules["torch"].cuda.mem_get_info()[0]), "GPU memory"
     free = free_memory()
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit != resource.RLIM_INFINITY:

@@ -21,6 +21,11 @@ GPU_EVALUATION_TOKENS = 16_384
 """The same on a GPU, which so few would leave idle; not measured."""
 
 
+def evaluation_tokens(device_type: str) -> int:
+    """Return the tokens of a batch that needs no gradient on a device: ``cpu`` or ``cuda``."""
+    return EVALUATION_TOKENS if device_type == "cpu" else GPU_EVALUATION_TOKENS
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialSetup:
     """Everything beside its configuration that determines a trial; equal for a whole study."""
@@ -102,6 +107,8 @@ class Progress:
     """Validation metrics by name, and ``train_loss``; the same on every worker."""
     seconds: float
     """Time spent on this epoch: training and evaluation."""
+    evaluate_seconds: float
+    """What of it the validation rows took. A checkpoint is written meanwhile, maybe for longer."""
     config_hash: str
     """:meth:`TrialSetup.config_hash` of what the trial really ran with."""
     done: bool

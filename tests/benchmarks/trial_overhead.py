@@ -44,6 +44,7 @@ AT_MOST = {"one_worker_start_s": 0.1, "gang_start_s": 1.0, "study_overhead": 0.0
 FIRST_STEPS = "CLICKTUNE_FIRST_STEPS"
 """Environment variable with the file that gets a line for each trial's first step."""
 NUM_TRIALS = 24
+TRIALS_AT_A_TIME = 2
 ROWS_OF_TEN_SECONDS = 900
 """Headlines that one thread trains on, in one epoch with adapters, in about ten seconds."""
 
@@ -93,7 +94,11 @@ def study_config(
             "epochs": epochs,
             "trials": trials,
         },
-        "resources": {"workers": workers, "cpus_per_worker": 1},
+        "resources": {
+            "workers": workers,
+            "cpus_per_worker": 1,
+            "concurrent_trials": 1 if workers > 1 else TRIALS_AT_A_TIME,
+        },
     }
     return parse_study(json.dumps(study))
 
@@ -148,6 +153,7 @@ class NestedTrial(tune.Trainable):  # type: ignore[misc]
             epoch=1,
             metrics=dict.fromkeys((*TASK_METRICS[setup.task.kind], "train_loss"), 0.5),
             seconds=0.0,
+            evaluate_seconds=0.0,
             config_hash=setup.config_hash(trial),
             done=True,
             checkpoint=None,
@@ -191,7 +197,7 @@ def main() -> None:
         nested_config = study_config(small, "nested", trials=3, workers=2)
         nested = run_study(nested_config, folder, NestedTrial)
         print(f"nested: {json.dumps(nested)}", flush=True)
-    slots_s = 2 * whole["wall_s"]
+    slots_s = TRIALS_AT_A_TIME * whole["wall_s"]
     ratios = {
         "one_worker_start_s": statistics.median(whole["starts"]),
         "gang_start_s": statistics.median(gang["starts"]),

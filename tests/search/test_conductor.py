@@ -200,9 +200,12 @@ def test_failed_trial_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
         conductor = conduct(study(), ledger, tmp_path)
         trial = take(conductor)
         conductor.report(0, result(trial, 1))
+        half = trial.checkpoints / "epoch-0002.partial"
+        half.mkdir()
         conductor.fail(0, "its process died")
         again = take(conductor)
 
+        assert not half.exists()
         assert again.number == 0
         assert again.config == trial.config
         assert again.resume_from == trial.checkpoints / "epoch-0001"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from search import Study
 from search.events import StudyEvent
@@ -195,6 +196,18 @@ def test_mistake_is_found_before_anything_starts(data: Path, override: str, mess
     wrong = study(data, *extra, override)
 
     with pytest.raises(ValueError, match=message):
+        wrong.run()
+
+    assert not Ledger.exists(wrong.folder)
+
+
+def test_a_precision_that_the_machine_lacks_leaves_no_study_behind(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
+    wrong = study(data, "deepspeed.precision=bf16")
+
+    with pytest.raises(ValueError, match="this machine has no bf16 arithmetic"):
         wrong.run()
 
     assert not Ledger.exists(wrong.folder)

@@ -42,6 +42,7 @@ def count_epochs(
             epoch=epoch,
             metrics={"workers": float(total), "threads": float(torch.get_num_threads())},
             seconds=0.0,
+            evaluate_seconds=0.0,
             config_hash=setup.config_hash(trial),
             done=epoch == trial.epochs,
             checkpoint=CheckpointRecord(path=str(folder), epoch=epoch, num_bytes=0),

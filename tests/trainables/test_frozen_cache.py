@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from spaces.trial_config import TrialConfig
+from trainables import frozen_cache
 from trainables.array_cache import CACHE_FOLDER, ArrayCache
 from trainables.augmentation.bank import AugmentationBank
 from trainables.augmentation.variants import Variants
@@ -67,6 +68,12 @@ def open_cache(data: PreparedData, encoder: Path, budget_gb: float = 1.0) -> Fro
     return layers_of(data, encoder, budget_gb=budget_gb).open_prepared(data)
 
 
+def opened(data: PreparedData, encoder: Path) -> FrozenCache:
+    cache = open_cache(data, encoder)
+    assert cache is not None
+    return cache
+
+
 def start(data: PreparedData, encoder: Path) -> "subprocess.Popen[str]":
     """Start a process that opens the cache when it is told to."""
     command = [sys.executable, "-c", OPEN, str(data.folder), str(encoder)]
@@ -110,6 +117,20 @@ def test_the_cache_is_the_same_whoever_computes_it(data: PreparedData, tiny_enco
         path.unlink()
 
     assert contents[0] == contents[1]
+
+
+@pytest.mark.parametrize("chunk_tokens", [1, 40])
+def test_the_cache_is_the_same_in_chunks_of_any_size(
+    data: PreparedData, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch, chunk_tokens: int
+) -> None:
+    whole = opened(data, tiny_encoder).states.copy()
+    (data.folder / CACHE_FOLDER / NAME).unlink()
+    monkeypatch.setattr(frozen_cache, "CHUNK_TOKENS", chunk_tokens)
+
+    in_chunks = opened(data, tiny_encoder).states
+
+    # Rows meet others in a batch, which sums in another order.
+    np.testing.assert_allclose(in_chunks, whole, atol=2e-3)
 
 
 def test_a_file_that_is_there_is_not_computed_again(data: PreparedData, tiny_encoder: Path) -> None:

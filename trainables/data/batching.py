@@ -125,7 +125,7 @@ def _ends_within(
     while start < len(lengths):
         # A longer row makes the whole batch longer: count rows while (rows so far) x length fits.
         # That product only grows, so the first that is too large is found by bisection.
-        fitting = max(1, batch_tokens // int(lengths[start]))
+        fitting = max(1, batch_tokens // max(1, int(lengths[start])))
         if most_rows is not None:
             fitting = min(fitting, most_rows)
         low, high = start + 1, min(len(lengths), start + fitting)
