@@ -98,6 +98,7 @@ def wait_for_free_cpus(number: float, timeout_s: float = 10) -> float:
     return free_cpus()
 
 
+@pytest.mark.slow
 def test_a_group_takes_trial_after_trial_until_a_worker_raises(
     start: Start, config: Config, tmp_path: Path
 ) -> None:
