@@ -188,7 +188,9 @@ def _release() -> None:
 
 def _is_of_gpu(error: BaseException) -> bool:
     torch = sys.modules.get("torch")
-    return torch is not None and isinstance(error, torch.OutOfMemoryError)
+    if torch is None or not torch.cuda.is_initialized():
+        return False
+    return isinstance(error, torch.OutOfMemoryError)
 
 
 def _available(*, on_gpu: bool) -> tuple[float, str]:
