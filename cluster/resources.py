@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,9 @@ from cluster.memory import format_gb, free_gpu_memory, free_memory
 
 CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 """Where Linux says how much CPU time a container gets: quota and period in microseconds."""
+
+GPU_DRIVERS = tuple(map(Path, ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")))
+"""What Linux shows of a GPU's driver: NVIDIA's, Windows' below it, AMD's."""
 
 FILLED_SHARE = 0.93
 """How much of the free memory trials may take: at 95 % of a machine's, Ray kills a worker."""
@@ -105,15 +109,27 @@ class MemoryNeed:
 
 def local_capacity() -> Capacity:
     """Count the cores that this process may use, the GPUs that it sees, and free memory."""
-    import torch
-
-    gpus = torch.cuda.device_count()
+    gpus = count_gpus()
     return Capacity(
         cpus=available_cpus(),
         gpus=gpus,
         memory=(max(0.0, free_memory() * FILLED_SHARE - RAY_BYTES),),
         gpu_memory=free_gpu_memory() if gpus else None,
     )
+
+
+def count_gpus(drivers: Sequence[Path] = GPU_DRIVERS) -> int:
+    """Count the GPUs that this process sees.
+
+    Args:
+        drivers: Files of which one is there where a driver is; torch, which takes two seconds to
+            import, isn't asked without one.
+    """
+    if not any(driver.exists() for driver in drivers):
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def available_cpus(limit: Path = CGROUP_LIMIT) -> int:

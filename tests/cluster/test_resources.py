@@ -1,17 +1,22 @@
 """What one trial needs, how many trials fit, and what is said when none does."""
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.resources import (
+    GPU_DRIVERS,
     Capacity,
     MemoryNeed,
     TrialResources,
     available_cpus,
+    count_gpus,
     fit_trials,
     local_capacity,
 )
@@ -211,3 +216,18 @@ def test_a_containers_quota_limits_the_cores(
 
 def test_this_machine_has_a_core() -> None:
     assert local_capacity().cpus >= 1
+
+
+def test_gpus_are_counted_where_a_driver_is(tmp_path: Path) -> None:
+    driver = tmp_path / "nvidiactl"
+    assert count_gpus([driver]) == 0
+
+    driver.touch()
+    assert count_gpus([driver]) == torch.cuda.device_count()
+
+
+@pytest.mark.skipif(any(d.exists() for d in GPU_DRIVERS), reason="this machine may have a GPU")
+def test_without_a_driver_nobody_waits_for_torch() -> None:
+    code = "import sys; from cluster.resources import local_capacity; local_capacity()"
+
+    subprocess.run([sys.executable, "-c", f"{code}; assert 'torch' not in sys.modules"], check=True)
