@@ -23,6 +23,7 @@ line is JSON.
 
 import itertools
 import json
+import math
 import statistics
 import sys
 import tempfile
@@ -104,7 +105,7 @@ def _classifier(*, num_labels: int = 1) -> nn.Module:
     return model
 
 
-def _hf_model(layers: list[int]) -> nn.Module:
+def _hf_model(layers: list[int], base_rate: float) -> nn.Module:
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
@@ -116,7 +117,10 @@ def _hf_model(layers: list[int]) -> nn.Module:
         layers_to_transform=layers,
         layers_pattern="layer",
     )
-    adapted: nn.Module = get_peft_model(_classifier(), config)
+    model = _classifier()
+    # As a trial's: from log-odds of 0 adapters learn little in an epoch but that clicks are rare.
+    nn.init.constant_(model.classifier.bias, math.log(base_rate / (1 - base_rate)))  # type: ignore[union-attr, arg-type]
+    adapted: nn.Module = get_peft_model(model, config)
     return adapted
 
 
@@ -127,7 +131,7 @@ def _click_loss(outputs: Any, labels: torch.Tensor, **_: Any) -> torch.Tensor:  
 
 
 def _hf_trainer(
-    layers: list[int], dataset: TokenDataset, folder: Path, *, epochs: int, seed: int
+    layers: list[int], data: PreparedData, folder: Path, *, epochs: int, seed: int
 ) -> tuple[Any, list[float]]:
     """Return a Trainer and the list that gets the time of every step's end."""
     from transformers import (
@@ -164,9 +168,9 @@ def _hf_trainer(
         seed=seed,
     )
     trainer = Trainer(
-        model=_hf_model(layers),
+        model=_hf_model(layers, data.base_rate),
         args=arguments,
-        train_dataset=dataset,
+        train_dataset=TokenDataset(data.rows("train")),
         data_collator=DataCollatorWithPadding(AutoTokenizer.from_pretrained(find_encoder(ENCODER))),
         compute_loss_func=_click_loss,
         callbacks=[Clock()],
@@ -232,7 +236,7 @@ class Sides:
 
     def _hf(self, layers: list[int]) -> float:
         with alone_in_process():
-            trainer, times = _hf_trainer(layers, self._dataset, self._folder, epochs=1, seed=0)
+            trainer, times = _hf_trainer(layers, self._data, self._folder, epochs=1, seed=0)
             trainer.train()
         return _speed(times, len(self._dataset), WARM_UP_STEPS * TRIAL.batch_size)
 
@@ -328,7 +332,7 @@ def compare_quality(data: PreparedData, folder: Path, *, seeds: int) -> None:
         with alone_in_process():
             trainer, _ = _hf_trainer(
                 list(range(num_layers(find_encoder(ENCODER)))),
-                TokenDataset(data.rows("train")),
+                data,
                 folder,
                 epochs=QUALITY_EPOCHS,
                 seed=seed,
