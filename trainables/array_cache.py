@@ -248,7 +248,7 @@ def _in_use(path: Path) -> bool:
         # Another user's file isn't ours to remove either.
         return True
     except FileNotFoundError:
-        return False
+        pass  # Somebody else has removed it.
     return False
 
 

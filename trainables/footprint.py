@@ -235,6 +235,10 @@ class _Surveyor:
             self._order(trial, most, longest, LONGEST_STEPS, evaluates=evaluates),
         )
 
+    def _evaluated_rows(self, length: int) -> int:
+        """Return how many rows of a length make one batch of an evaluation."""
+        return max(1, self._evaluation_tokens // length)
+
     @property
     def _longest(self) -> int:
         return int(self._lengths.tokens.max())
@@ -285,7 +289,7 @@ class _Surveyor:
         # In rows even where tokens decide: each step is then as large as the one that is meant.
         trial = dataclasses.replace(trial, batch_size=rows, batch_tokens=None, epochs=1)
         train = self._lengths.nearest(length, steps * trial.batch_size)
-        num_evaluated = max(1, self._evaluation_tokens // length) if evaluates else 1
+        num_evaluated = self._evaluated_rows(length) if evaluates else 1
         evaluated = self._lengths.nearest(length, num_evaluated)
         chosen_rows = np.concatenate([train, evaluated])
         split = np.repeat(np.array([0, 1], dtype=np.int8), [len(train), len(evaluated)])
@@ -355,7 +359,7 @@ class _Surveyor:
         """Scale the time of the longest rows' evaluation to that of all validation rows."""
         # It sorts all rows, so that few of their tokens are padding.
         mean = float(self._lengths.tokens[: self._lengths.num_sampled].mean())
-        per_token = seconds / (max(1, self._evaluation_tokens // self._longest) * self._longest)
+        per_token = seconds / (self._evaluated_rows(self._longest) * self._longest)
         return per_token * mean * len(self._validation) / self._workers
 
 

@@ -179,7 +179,8 @@ def main(orders_file: str, results_file: str) -> None:
     with Path(results_file).open("a", encoding="utf-8") as results:
         # The first trial of a process loads libraries and the encoder. It may run out of memory,
         # which is for its own turn to tell.
-        carry_out(_one_step(orders[0]))
+        with contextlib.suppress(TrialOutOfMemoryError):
+            _run(_one_step(orders[0]))
         for order in orders:
             gc.collect()
             outcome = carry_out(order)
