@@ -1,5 +1,6 @@
 """A model under DeepSpeed: steps, state on disk, start and end (the only importer of deepspeed)."""
 
+import atexit
 import concurrent.futures
 import contextlib
 import gc
@@ -341,5 +342,12 @@ def _join_process_group(worker: Worker) -> None:
             rank=0,
             world_size=1,
         )
+        atexit.register(_leave_process_group)
     os.environ.setdefault("LOCAL_RANK", "0")
     deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
+
+
+def _leave_process_group() -> None:
+    """End the group's threads before the interpreter: those that outlive it abort the process."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

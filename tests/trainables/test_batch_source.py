@@ -51,6 +51,8 @@ trial = TrialConfig(
 )
 for progress in fine_tune(trial, setup, Worker(rank=given["rank"], world_size=2)):
     print("metrics", json.dumps(dict(progress.metrics)), flush=True)
+# Gloo's threads, where they outlive the interpreter, abort the process.
+torch.distributed.destroy_process_group()
 """
 TRIAL = TrialConfig(
     method="full", tuned_layers=1, augmentation="word_dropout", augmentation_rate=0.5
