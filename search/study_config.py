@@ -130,6 +130,7 @@ class StudyConfig:
                 f"search.algorithm is grid, which can't enumerate {', '.join(names)}; list the "
                 f"values, {names[0]}: {{choice: [...]}}, or use algorithm random or tpe"
             )
+        self._check_inputs()
         batch_size = self.space.parameters.get("batch_size")
         sizes = (TrialConfig().batch_size,) if batch_size is None else batch_size.extremes()
         smallest = min(size for size in sizes if isinstance(size, int))
@@ -138,6 +139,20 @@ class StudyConfig:
                 f"space.batch_size may be {smallest}, which {self.resources.workers} workers can't "
                 "share; raise it or lower resources.workers"
             )
+
+    def _check_inputs(self) -> None:
+        columns = self.data.columns
+        parameter = self.space.parameters.get("inputs")
+        chosen = () if parameter is None else parameter.extremes()
+        for inputs, has_any, keys in (
+            ("text", columns.text, "text"),
+            ("fields", columns.has_fields, "categorical, numeric or time_features"),
+        ):
+            if inputs in chosen and not has_any:
+                raise ValueError(
+                    f"space.inputs may be {inputs}, but data.columns names no {keys}; name some, "
+                    "or leave inputs out"
+                )
 
 
 @cache

@@ -55,6 +55,8 @@ def describe_kind(kind: TrialConfig) -> str:
     words = [f"{kind.batch_name} {kind.batch}", f"method {kind.method}"]
     if kind.tuned_layers is not None:
         words.append(f"tuned_layers {kind.tuned_layers}")
+    if kind.inputs != "all":
+        words.append(f"inputs {kind.inputs}")
     return ", ".join(words)
 
 
@@ -67,6 +69,8 @@ def _kind(point: Mapping[str, Value], config: StudyConfig) -> TrialConfig:
         batch_tokens=trial.batch_tokens,
         method=trial.method,
         tuned_layers=trial.tuned_layers,
+        inputs=trial.inputs,
+        field_units=int(_largest(config, "field_units", trial.field_units)),
         lora_rank=int(_largest(config, "lora_rank", trial.lora_rank)),
         dropout=_largest(config, "dropout", trial.dropout),
         epochs=config.search.epochs,

@@ -12,6 +12,22 @@ Method = Literal["full", "lora"]
 """Which weights train: all of them, or low-rank adapters (Hu et al. 2021)."""
 
 
+Inputs = Literal["all", "text", "fields"]
+"""What of a row a model sees: everything that the table has, or its text or fields alone."""
+
+TEXT_SETTINGS = (
+    "learning_rate",
+    "augmentation",
+    "augmentation_rate",
+    "method",
+    "lora_rank",
+    "tuned_layers",
+)
+"""What a trial without text ignores."""
+FIELD_SETTINGS = ("field_units", "field_learning_rate")
+"""What a trial without fields ignores."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialConfig:
     """Hyperparameters of one trial. The same configuration and data give the same model."""
@@ -35,6 +51,12 @@ class TrialConfig:
     tuned_layers: int | None = None
     """How many top layers of the encoder train, by adapters or in full; its embeddings and the
     layers below are frozen and run without dropout. None: all layers, and no such freezing."""
+    inputs: Inputs = "all"
+    """What of a row the model sees."""
+    field_units: int = 32
+    """Hidden units of the tower that joins fields and text; unused where a table has no fields."""
+    field_learning_rate: float = 3e-3
+    """Peak learning rate of that tower, which starts from nothing, unlike the encoder."""
     dropout: float = 0.1
     """Probability of dropping a hidden unit or attention weight while training."""
     weight_decay: float = 0.01
@@ -47,19 +69,21 @@ class TrialConfig:
     """Seeds the head's weights, row order, dropout and augmentation."""
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "augmentation_rate", "dropout", "weight_decay"):
+        for name in ("augmentation_rate", "dropout", "weight_decay", "warmup_fraction"):
             _check_number(name, getattr(self, name))
-        _check_number("warmup_fraction", self.warmup_fraction)
-        for name in ("batch_size", "lora_rank", "epochs", "seed"):
+        for name in ("batch_size", "lora_rank", "field_units", "epochs", "seed"):
             value = getattr(self, name)
             _check_whole(name, value)
-        _check_range("learning_rate", self.learning_rate, 0 < self.learning_rate <= 1, "in (0, 1]")
+        for name in ("learning_rate", "field_learning_rate"):
+            value = getattr(self, name)
+            _check_number(name, value)
+            _check_range(name, value, 0 < value <= 1, "in (0, 1]")
         for name in ("augmentation_rate", "dropout", "warmup_fraction"):
             value = getattr(self, name)
             _check_range(name, value, 0 <= value < 1, "in [0, 1)")
         _check_range("seed", self.seed, 0 <= self.seed < 2**63, "at least 0 and below 2**63")
         _check_range("weight_decay", self.weight_decay, self.weight_decay >= 0, "at least 0")
-        for name in ("batch_size", "epochs"):
+        for name in ("batch_size", "field_units", "epochs"):
             _check_range(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
         if self.lora_rank < 1:
             raise ValueError(
@@ -78,6 +102,7 @@ class TrialConfig:
                 )
         _check_option("augmentation", self.augmentation, get_args(Augmentation))
         _check_option("method", self.method, get_args(Method))
+        _check_option("inputs", self.inputs, get_args(Inputs))
 
     @property
     def batch_name(self) -> str:
@@ -96,19 +121,24 @@ class TrialConfig:
         return dataclasses.replace(self, batch_tokens=batch)
 
     def effective(self) -> dict[str, Any]:
-        """Return the settings that matter: what the method or augmentation ignores is left out.
+        """Return the settings that matter: what other settings make meaningless is left out.
 
         Two configurations with the same effective settings train the same model.
         """
-        settings = dataclasses.asdict(self)
+        unused = {"batch_tokens" if self.batch_tokens is None else "batch_size"}
         if self.method != "lora":
-            del settings["lora_rank"]
+            unused.add("lora_rank")
         if self.augmentation == "none":
-            del settings["augmentation_rate"]
+            unused.add("augmentation_rate")
         if self.tuned_layers is None:
-            del settings["tuned_layers"]
-        del settings["batch_tokens" if self.batch_tokens is None else "batch_size"]
-        return settings
+            unused.add("tuned_layers")
+        if self.inputs == "fields":
+            unused.update(TEXT_SETTINGS)
+        if self.inputs == "text":
+            unused.update(FIELD_SETTINGS)
+        return {
+            name: value for name, value in dataclasses.asdict(self).items() if name not in unused
+        }
 
 
 SEARCHABLE = tuple(

@@ -47,7 +47,7 @@ class BatchSource:
 
     def batch(self, indices: np.ndarray) -> dict[str, torch.Tensor | None]:
         """Return the arguments of :meth:`trainables.model.ClickModel.forward` for some rows."""
-        batch = self.tokens.batch(indices)
+        batch = {**self.tokens.batch(indices), **self.rows.inputs.fields(indices)}
         if self.cached is None:
             return {**to_device(batch, self.device)}
         del batch["input_ids"]

@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from spaces.trial_config import TrialConfig
+from trainables.data.fields import FieldShapes
 from trainables.encoder import encoder_fingerprint, find_encoder
 from trainables.trial_setup import CheckpointRecord, TrialSetup
 
 if TYPE_CHECKING:
     from trainables.engine import Engine
-    from trainables.model import ClickModel
+    from trainables.model import Model
 
 INFO_FILE = "trial.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -42,7 +43,9 @@ class CheckpointInfo:
     setup: TrialSetup
     """The study's data, encoder and engine settings."""
     num_segments: int
-    """1, or 2 where rows have a segment B."""
+    """1, or 2 where rows have a segment B; 0 where they have no text."""
+    fields: FieldShapes
+    """What rows have beside text."""
     epoch: int
     """Finished epochs."""
     metrics: Mapping[str, float]
@@ -144,7 +147,7 @@ def read_checkpoint_info(folder: Path) -> CheckpointInfo:
         raise ValueError(f"{path} can't be read as a checkpoint's description: {error}") from error
 
 
-def load_model(folder: Path) -> "ClickModel":
+def load_model(folder: Path) -> "Model":
     """Rebuild a checkpoint's model on the CPU in float32: adapters merged, no dropout.
 
     Raises:
@@ -153,7 +156,7 @@ def load_model(folder: Path) -> "ClickModel":
     from safetensors.torch import load_file
 
     from trainables.lora import merge_adapters
-    from trainables.model import build_model
+    from trainables.model import ClickModel, build_model
     from trainables.tuning import choose_trained
 
     info = read_checkpoint_info(folder)
@@ -164,7 +167,7 @@ def load_model(folder: Path) -> "ClickModel":
             f"the encoder {info.setup.encoder.name!r} has changed since {folder} was trained on "
             "it; put the old one back"
         )
-    model = build_model(encoder, info.trial, num_segments=info.num_segments)
+    model = build_model(encoder, info.trial, num_segments=info.num_segments, fields=info.fields)
     choose_trained(model, info.trial)
     expected = {name for name, weight in model.named_parameters() if weight.requires_grad}
     weights = load_file(folder / WEIGHTS_FILE)
@@ -175,6 +178,7 @@ def load_model(folder: Path) -> "ClickModel":
             f"{len(odd)} weights differ, first {odd[0]!r}"
         )
     model.load_state_dict(weights, strict=False)
-    merge_adapters(model)
+    if isinstance(model, ClickModel):
+        merge_adapters(model)
     model.unfreeze()
     return model.eval()

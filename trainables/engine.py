@@ -19,6 +19,9 @@ from spaces.trial_config import TrialConfig
 from trainables.deepspeed_config import DeepSpeedConfig
 from trainables.trial_setup import Worker
 
+FIELDS_PREFIX = "tower."
+"""How the names of the weights begin that no pretraining gave (``trainables/model.py``)."""
+
 
 class Engine:
     """A model under DeepSpeed: forward, backward, step, and its state on disk."""
@@ -231,7 +234,7 @@ def open_engine(
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     # An optimizer named in DeepSpeed's config would compile FusedAdam; this one needs no compiler.
     optimizer = torch.optim.AdamW(
-        _decay_groups(trained, trial.weight_decay), lr=trial.learning_rate, fused=True
+        _parameter_groups(model, trial), lr=trial.learning_rate, fused=True
     )
     warmup_steps = max(1, round(trial.warmup_fraction * total_steps))
 
@@ -282,11 +285,20 @@ def _is_plain(config: DeepSpeedConfig) -> bool:
     return config.zero_stage == 0 and config.precision == "fp32"
 
 
-def _decay_groups(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
-    # Biases and LayerNorm's gains are not decayed, as in BERT's own training.
+def _parameter_groups(model: nn.Module, trial: TrialConfig) -> list[dict[str, Any]]:
+    """Divide what trains by how it trains: with weight decay or not, and at which rate."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        is_field = name.startswith(FIELDS_PREFIX)
+        rate = trial.field_learning_rate if is_field else trial.learning_rate
+        # Biases and LayerNorm's gains are not decayed, as in BERT's own training.
+        decay = trial.weight_decay if parameter.ndim > 1 else 0.0
+        groups.setdefault((rate, decay), []).append(parameter)
     return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": parameters, "lr": rate, "weight_decay": decay}
+        for (rate, decay), parameters in groups.items()
     ]
 
 

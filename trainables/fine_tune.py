@@ -27,7 +27,7 @@ from trainables.data.prepared import PreparedData, Rows
 from trainables.encoder import encoder_fingerprint, find_encoder
 from trainables.engine import Engine, open_engine
 from trainables.metrics import METRICS
-from trainables.model import ClickModel, build_model
+from trainables.model import Model, build_model
 from trainables.out_of_memory import explain_out_of_memory
 from trainables.task import TASK_METRICS
 from trainables.trial_setup import Progress, TrialSetup, Worker, evaluation_tokens
@@ -108,7 +108,8 @@ def fine_tune(
             info = CheckpointInfo(
                 trial=trial,
                 setup=setup,
-                num_segments=data.num_segments,
+                num_segments=data.layout.num_segments,
+                fields=data.fields.shapes,
                 epoch=epoch,
                 metrics={"train_loss": loss},
                 config_hash=config_hash,
@@ -173,14 +174,13 @@ def _find_inputs(setup: TrialSetup) -> tuple[PreparedData, Path]:
     return data, encoder_folder
 
 
-def _build(
-    trial: TrialConfig, data: PreparedData, encoder_folder: Path, worker: Worker
-) -> ClickModel:
+def _build(trial: TrialConfig, data: PreparedData, encoder_folder: Path, worker: Worker) -> Model:
     """Build a trial's model; what it doesn't train is the process's one copy of the encoder."""
     model = build_model(
         encoder_folder,
         trial,
-        num_segments=data.num_segments,
+        num_segments=data.layout.num_segments,
+        fields=data.fields.shapes,
         base_rate=data.base_rate,
         # With several workers DeepSpeed writes the first one's weights into those of the others.
         share_weights=worker.world_size == 1,
@@ -380,13 +380,13 @@ def evaluation_batches(
     )
 
 
-def predict_probabilities(model: ClickModel, rows: Rows) -> np.ndarray:
+def predict_probabilities(model: Model, rows: Rows) -> np.ndarray:
     """Return the click probabilities, (n,) float64, that a model on the CPU gives to rows."""
     model.eval()
     cpu = torch.device("cpu")
     logits = np.empty(len(rows.clicks), dtype=np.float64)
     with torch.inference_mode():
         for indices in evaluation_batches(rows, cpu):
-            batch = to_device(rows.tokens.batch(indices), cpu)
+            batch = to_device(rows.inputs.batch(indices), cpu)
             logits[indices] = model(**batch).double().numpy()
     return 1 / (1 + np.exp(-logits))

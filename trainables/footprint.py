@@ -221,7 +221,11 @@ class _Surveyor:
         rows = np.concatenate([sample, longest])
         texts = [column.texts(rows) for column in self._table.texts]
         tokenizer = load_tokenizer(self._encoder, max_tokens=self._setup.encoder.max_tokens)
-        return _Lengths(rows=rows, tokens=tokenize(texts, tokenizer).lengths, num_sampled=size)
+        return _Lengths(
+            rows=rows,
+            tokens=tokenize(texts, tokenizer, self._table.layout).lengths,
+            num_sampled=size,
+        )
 
     def orders(self, trial: TrialConfig, *, evaluates: bool) -> tuple[Order, Order]:
         """Return what to run for a trial: typical rows for the time, the longest for memory."""
@@ -297,6 +301,7 @@ class _Surveyor:
         chosen = dataclasses.replace(
             table,
             texts=tuple(column.take(chosen_rows) for column in table.texts),
+            fields=table.fields.take(chosen_rows),
             # So few rows may hold no click at all, from which no trial can start.
             clicks=(table.impressions[chosen_rows] * self._base_rate).astype(np.float32),
             impressions=table.impressions[chosen_rows],

@@ -1,6 +1,8 @@
-"""Encoder + task head."""
+"""Encoder + fields + task head."""
 
+import contextlib
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -8,8 +10,10 @@ import torch
 from torch import nn
 
 from spaces.trial_config import TrialConfig
+from trainables.data.fields import FieldShapes
 from trainables.dropout import Dropout
 from trainables.encoder import load_bert
+from trainables.field_tower import FieldTower
 from trainables.frozen_part import STATE_DTYPE, frozen_states, padding_mask
 
 if TYPE_CHECKING:
@@ -25,7 +29,24 @@ class ClickModel(nn.Module):
     linear step away from what the pretrained vectors already say.
     """
 
-    def __init__(self, encoder: "BertModel", *, num_segments: int, dropout: float) -> None:
+    def __init__(
+        self,
+        encoder: "BertModel",
+        *,
+        num_segments: int,
+        dropout: float,
+        fields: FieldShapes | None = None,
+        field_units: int = 0,
+    ) -> None:
+        """Put a new head on an encoder.
+
+        Args:
+            encoder: Used as it is.
+            num_segments: 1 or 2.
+            dropout: Of what the head and the tower see.
+            fields: What rows have beside text; None: nothing.
+            field_units: Hidden units of the tower that joins them.
+        """
         super().__init__()
         if num_segments not in (1, 2):
             raise ValueError(f"BERT takes one or two segments, got {num_segments}")
@@ -34,9 +55,15 @@ class ClickModel(nn.Module):
         self.num_frozen: int | None = None
         hidden = encoder.config.hidden_size
         self.dropout = Dropout(dropout)
-        self.head = nn.Linear(hidden if num_segments == 1 else 4 * hidden, 1)
+        pooled_size = hidden if num_segments == 1 else 4 * hidden
+        self.head = nn.Linear(pooled_size, 1)
         nn.init.normal_(self.head.weight, std=encoder.config.initializer_range)
         nn.init.zeros_(self.head.bias)
+        self.tower = (
+            FieldTower(fields, text_size=pooled_size, units=field_units, dropout=dropout)
+            if fields
+            else None
+        )
 
     def set_base_rate(self, rate: float) -> None:
         """Start the head's bias at the log-odds of the base rate, so that no step learns it."""
@@ -111,6 +138,8 @@ class ClickModel(nn.Module):
         attention_mask: torch.Tensor,
         token_type_ids: torch.Tensor,
         states: torch.Tensor | None = None,
+        codes: torch.Tensor | None = None,
+        numbers: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Compute the log-odds of a click.
 
@@ -120,6 +149,8 @@ class ClickModel(nn.Module):
             token_type_ids: int64 (batch, tokens), 1 in segment B.
             states: (batch, tokens, hidden_size) output of the frozen layers for the same rows, from
                 :meth:`frozen_states`, in any precision.
+            codes: int64 (batch, categorical columns), where rows have any.
+            numbers: (batch, numbers), where rows have any.
 
         Returns:
             (batch,) log-odds.
@@ -134,8 +165,10 @@ class ClickModel(nn.Module):
                 states = self.frozen_states(input_ids, attention_mask, token_type_ids)
             hidden = self._tuned(states.to(self.head.weight.dtype), attention_mask)
         pooled = self.pool(hidden, attention_mask, token_type_ids)
-        logits: torch.Tensor = self.head(self.dropout(pooled))
-        return logits[:, 0]
+        logits: torch.Tensor = self.head(self.dropout(pooled))[:, 0]
+        if self.tower is not None:
+            logits = logits + self.tower(codes, numbers, pooled)
+        return logits
 
     def frozen_states(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor
@@ -160,27 +193,108 @@ def _masked_mean(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
 
 
+class FieldModel(nn.Module):
+    """The log-odds of a click from a row's fields alone."""
+
+    num_frozen = None
+    """There is no encoder that could be frozen."""
+
+    def __init__(self, fields: FieldShapes, *, units: int, dropout: float) -> None:
+        super().__init__()
+        self.tower = FieldTower(fields, text_size=0, units=units, dropout=dropout)
+
+    def set_base_rate(self, rate: float) -> None:
+        """See :meth:`ClickModel.set_base_rate`."""
+        with torch.no_grad():
+            self.tower.output.bias.fill_(math.log(rate / (1 - rate)))
+
+    def unfreeze(self) -> None:
+        """Let every weight train."""
+        self.requires_grad_(requires_grad=True)
+
+    def forward(
+        self,
+        codes: torch.Tensor | None = None,
+        numbers: torch.Tensor | None = None,
+        **_text: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Compute the log-odds of a click, (batch,); see :meth:`ClickModel.forward`."""
+        logits: torch.Tensor = self.tower(codes, numbers, None)
+        return logits
+
+
+Model = ClickModel | FieldModel
+"""What a trial trains."""
+
+
 def build_model(
     encoder_folder: Path,
     trial: TrialConfig,
     *,
     num_segments: int,
+    fields: FieldShapes | None = None,
     base_rate: float | None = None,
     share_weights: bool = False,
-) -> ClickModel:
+) -> Model:
     """Put the pretrained encoder under a new head, seeded by the trial.
 
     Args:
         encoder_folder: Folder of the encoder (see ``trainables/encoder.py``).
-        trial: Gives the dropout and the seed.
-        num_segments: 1, or 2 where rows have a segment B.
+        trial: Gives what the model sees, the dropout and the seed.
+        num_segments: 1, or 2 where rows have a segment B; 0 where they have no text.
+        fields: What rows have beside text; None: nothing.
         base_rate: Training clicks over impressions, where the head's bias starts.
         share_weights: As for :func:`trainables.encoder.load_bert`.
+
+    Raises:
+        ValueError: if rows have nothing of what the trial sees.
     """
-    encoder = load_bert(encoder_folder, dropout=trial.dropout, share_weights=share_weights)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(trial.seed)
-        model = ClickModel(encoder, num_segments=num_segments, dropout=trial.dropout)
+    reads_text = bool(num_segments) and trial.inputs != "fields"
+    seen = fields if trial.inputs != "text" else None
+    model: Model
+    if reads_text:
+        model = build_text_model(
+            encoder_folder,
+            trial,
+            num_segments=num_segments,
+            fields=seen,
+            share_weights=share_weights,
+        )
+    elif seen:
+        with _seeded(trial):
+            model = FieldModel(seen, units=trial.field_units, dropout=trial.dropout)
+    else:
+        raise ValueError(
+            f"inputs is {trial.inputs}, but the rows have no such columns; use inputs: all"
+        )
     if base_rate is not None:
         model.set_base_rate(base_rate)
     return model
+
+
+def build_text_model(
+    encoder_folder: Path,
+    trial: TrialConfig,
+    *,
+    num_segments: int,
+    fields: FieldShapes | None = None,
+    share_weights: bool = False,
+) -> ClickModel:
+    """Build a model that reads text; arguments as for :func:`build_model`."""
+    encoder = load_bert(encoder_folder, dropout=trial.dropout, share_weights=share_weights)
+    with _seeded(trial):
+        return ClickModel(
+            encoder,
+            num_segments=num_segments,
+            dropout=trial.dropout,
+            fields=fields,
+            field_units=trial.field_units,
+        )
+
+
+@contextlib.contextmanager
+def _seeded(trial: TrialConfig) -> Iterator[None]:
+    """Draw a model's first weights from the trial's seed, and leave other draws as they are."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(trial.seed)
+        yield

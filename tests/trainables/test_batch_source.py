@@ -21,7 +21,7 @@ from trainables.data.prepared import PreparedData
 from trainables.deepspeed_config import DeepSpeedConfig
 from trainables.engine import Engine, open_engine
 from trainables.frozen_cache import FrozenCache
-from trainables.model import ClickModel, build_model
+from trainables.model import ClickModel, build_text_model
 from trainables.trial_setup import TrialSetup, Worker
 from trainables.tuning import choose_trained
 
@@ -61,7 +61,7 @@ TRIAL = TrialConfig(
 
 @pytest.fixture
 def model(tiny_encoder: Path) -> ClickModel:
-    model = build_model(tiny_encoder, TRIAL, num_segments=1)
+    model = build_text_model(tiny_encoder, TRIAL, num_segments=1)
     choose_trained(model, TRIAL)
     return model
 

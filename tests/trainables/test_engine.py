@@ -9,12 +9,12 @@ from spaces.trial_config import TrialConfig
 from trainables.deepspeed_config import DeepSpeedConfig
 from trainables.engine import Engine, open_engine
 from trainables.lora import add_adapters
-from trainables.model import ClickModel, build_model
+from trainables.model import ClickModel, build_text_model
 from trainables.trial_setup import Worker
 
 
 def _model(encoder: Path, trial: TrialConfig) -> ClickModel:
-    model = build_model(encoder, trial, num_segments=1)
+    model = build_text_model(encoder, trial, num_segments=1)
     if trial.method == "lora":
         add_adapters(model, rank=trial.lora_rank, dropout=trial.dropout, seed=trial.seed)
     return model

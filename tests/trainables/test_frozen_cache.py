@@ -23,7 +23,7 @@ from trainables.data.prepared import PreparedData, prepare
 from trainables.data.table import load_clicks
 from trainables.encoder import EncoderConfig
 from trainables.frozen_cache import FrozenCache, FrozenLayers
-from trainables.model import build_model
+from trainables.model import build_text_model
 from trainables.task import TaskConfig
 
 CPU = torch.device("cpu")
@@ -89,7 +89,7 @@ def test_gathered_states_are_what_the_model_computes(
     data: PreparedData, tiny_encoder: Path, np_rng: np.random.Generator, split: str
 ) -> None:
     cache = open_cache(data, tiny_encoder)
-    model = build_model(tiny_encoder, TrialConfig(), num_segments=1)
+    model = build_text_model(tiny_encoder, TrialConfig(), num_segments=1)
     model.freeze_below(1)
     rows = data.rows(split)  # type: ignore[arg-type]
     indices = np_rng.permutation(len(rows))[:7]
@@ -238,7 +238,7 @@ def test_states_of_variants_are_what_the_model_computes(
     data: PreparedData, tiny_encoder: Path, np_rng: np.random.Generator
 ) -> None:
     variants = variants_of(data, tiny_encoder, 1)
-    model = build_model(tiny_encoder, TrialConfig(), num_segments=1)
+    model = build_text_model(tiny_encoder, TrialConfig(), num_segments=1)
     model.freeze_below(1)
     places = np_rng.permutation(len(variants.rows))[:7]
     batch = {name: torch.from_numpy(a) for name, a in variants.tokens.batch(places).items()}

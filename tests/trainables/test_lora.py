@@ -7,7 +7,7 @@ import torch
 
 from spaces.trial_config import TrialConfig
 from trainables.lora import add_adapters, merge_adapters
-from trainables.model import ClickModel, build_model
+from trainables.model import ClickModel, build_text_model
 
 
 def _logits(model: ClickModel) -> torch.Tensor:
@@ -19,7 +19,7 @@ def _logits(model: ClickModel) -> torch.Tensor:
 
 @pytest.fixture
 def model(tiny_encoder: Path) -> ClickModel:
-    return build_model(tiny_encoder, TrialConfig(), num_segments=1)
+    return build_text_model(tiny_encoder, TrialConfig(), num_segments=1)
 
 
 def test_new_adapters_leave_the_output_unchanged(model: ClickModel) -> None:

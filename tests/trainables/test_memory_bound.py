@@ -6,7 +6,7 @@ import pytest
 
 from spaces.trial_config import TrialConfig
 from trainables.memory_bound import EncoderShape, bound_memory, largest_batch
-from trainables.model import build_model
+from trainables.model import build_text_model
 from trainables.tuning import choose_trained
 
 
@@ -20,12 +20,12 @@ from trainables.tuning import choose_trained
     ],
 )
 def test_weights_are_counted_as_the_model_has_them(tiny_encoder: Path, trial: TrialConfig) -> None:
-    model = build_model(tiny_encoder, trial, num_segments=2)
+    model = build_text_model(tiny_encoder, trial, num_segments=2)
     choose_trained(model, trial)
     shape = EncoderShape.read(tiny_encoder)
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
 
-    plain = build_model(tiny_encoder, trial, num_segments=2).encoder
+    plain = build_text_model(tiny_encoder, trial, num_segments=2).encoder
     assert shape.weights == sum(weight.numel() for weight in plain.parameters())
     assert shape.trained_weights(trial) == trained
 

@@ -17,7 +17,7 @@ from trainables.data.prepared import PreparedData, prepare
 from trainables.data.table import load_clicks
 from trainables.deepspeed_config import DeepSpeedConfig
 from trainables.fine_tune import fine_tune, predict_probabilities, score
-from trainables.model import ClickModel, build_model
+from trainables.model import ClickModel, build_text_model
 from trainables.task import TaskConfig
 from trainables.trial_setup import Progress, TrialSetup, Worker
 from trainables.tuning import choose_trained
@@ -71,7 +71,7 @@ def trained_names(model: ClickModel) -> set[str]:
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_only_the_top_layer_and_the_head_train(tiny_encoder: Path, method: str) -> None:
     trial = TrialConfig(method=method, tuned_layers=1)  # type: ignore[arg-type]
-    model = build_model(tiny_encoder, trial, num_segments=1)
+    model = build_text_model(tiny_encoder, trial, num_segments=1)
 
     choose_trained(model, trial)
 
@@ -85,7 +85,7 @@ def test_only_the_top_layer_and_the_head_train(tiny_encoder: Path, method: str) 
 
 def test_frozen_layers_have_no_dropout_in_training(tiny_encoder: Path) -> None:
     trial = TrialConfig(method="full", tuned_layers=1, dropout=0.5)
-    model = build_model(tiny_encoder, trial, num_segments=1)
+    model = build_text_model(tiny_encoder, trial, num_segments=1)
     choose_trained(model, trial)
     ids = torch.arange(5, 25).reshape(2, 10)
     batch = (ids, torch.ones_like(ids), torch.zeros_like(ids))
@@ -97,7 +97,7 @@ def test_frozen_layers_have_no_dropout_in_training(tiny_encoder: Path) -> None:
 
 
 def test_a_frozen_model_computes_what_it_did_before(tiny_encoder: Path) -> None:
-    model = build_model(tiny_encoder, TrialConfig(), num_segments=1).eval()
+    model = build_text_model(tiny_encoder, TrialConfig(), num_segments=1).eval()
     ids = torch.arange(5, 25).reshape(2, 10)
     mask = torch.ones_like(ids)
     mask[1, 6:] = 0
@@ -115,7 +115,7 @@ def test_a_frozen_model_computes_what_it_did_before(tiny_encoder: Path) -> None:
 
 
 def test_more_layers_than_the_encoder_has_are_refused(tiny_encoder: Path) -> None:
-    model = build_model(tiny_encoder, TrialConfig(), num_segments=1)
+    model = build_text_model(tiny_encoder, TrialConfig(), num_segments=1)
 
     with pytest.raises(ValueError, match="tuned_layers is 3, but the encoder has 2 layers"):
         model.freeze_below(3)

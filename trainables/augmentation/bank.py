@@ -97,7 +97,7 @@ class AugmentationBank:
         columns = zip(*self._prepared.rows("train").texts(rows), strict=True)
         varied = [operation(column, trial.augmentation_rate, rng) for column in columns]
         tokenizer = load_tokenizer(self._encoder_folder, max_tokens=self._max_tokens)
-        return Variants.make(rows, tokenize(varied, tokenizer))
+        return Variants.make(rows, tokenize(varied, tokenizer, self._prepared.layout))
 
     def _file_name(self, epoch: int) -> str:
         trial = self._trial

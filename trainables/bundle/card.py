@@ -9,9 +9,8 @@ from trainables.bundle.manifest import BundleManifest
 _TEMPLATE = """\
 # {name}
 
-The probability that an impression is clicked, from its text ({columns}). A BERT encoder
-({encoder}, up to {max_tokens} tokens) with a linear head, fine-tuned on a log of impressions and
-clicks, pruned to {kept} of its attention heads and feed-forward units and stored as
+The probability that an impression is clicked, from {columns}. {model}, fine-tuned on a log of
+impressions and clicks, pruned to {kept} of its attention heads and feed-forward units and stored as
 {precision}: {size:.1f} MB, {latency:.2f} ms for one row on {threads} thread ({machine}).
 
 ## How good it is
@@ -63,13 +62,13 @@ _INT8_LIMIT = """\
 
 def model_card(manifest: BundleManifest) -> str:
     """Write the card of a bundle, in Markdown."""
-    columns = manifest.columns["text"]
+    text, fields = manifest.columns["text"], manifest.columns["fields"]
     precision = str(manifest.compression.get("precision"))
     limit = _INT8_LIMIT.format(spread=manifest.parity.batch_spread)
     return _TEMPLATE.format(
         name=manifest.name,
-        columns=", ".join(f"`{name}`" for name in columns),
-        encoder=manifest.encoder.get("name"),
+        columns=_sources(text, fields),
+        model=_model(manifest),
         max_tokens=manifest.encoder.get("max_tokens"),
         kept=_percent(manifest.compression.get("keep_fraction")),
         precision=precision,
@@ -80,10 +79,30 @@ def model_card(manifest: BundleManifest) -> str:
         metric=manifest.metric,
         steps=_steps(manifest),
         test=_test(manifest.test_metrics),
-        example=json.dumps(dict.fromkeys(columns, "..."), ensure_ascii=False),
+        example=json.dumps(dict.fromkeys((*text, *fields), "..."), ensure_ascii=False),
         num_parity=len(manifest.parity.rows),
         precision_limit=limit if precision == "int8" else "",
         origin=_origin(manifest),
+    )
+
+
+def _sources(text: Iterable[str], fields: Iterable[str]) -> str:
+    named = {"its text": text, "its fields": fields}
+    return " and ".join(
+        f"{what} ({', '.join(f'`{name}`' for name in names)})"
+        for what, names in named.items()
+        if names
+    )
+
+
+def _model(manifest: BundleManifest) -> str:
+    if not manifest.columns["text"]:
+        return "A small network over embedded categories and scaled numbers"
+    encoder = manifest.encoder
+    tower = ", and a tower that joins its fields" if manifest.columns["fields"] else ""
+    return (
+        f"A BERT encoder ({encoder.get('name')}, up to {encoder.get('max_tokens')} tokens) with a "
+        f"linear head{tower}"
     )
 
 

@@ -23,11 +23,12 @@ from trainables.bundle.manifest import (
     TOKENIZER_FILE,
     BundleManifest,
     Parity,
+    RowValue,
     file_record,
     read_manifest,
     replace_text,
 )
-from trainables.bundle.predictor import TextScorer, log_odds
+from trainables.bundle.predictor import RowScorer, log_odds
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -52,7 +53,7 @@ kernels for the float operations around them, int8 layers were seen to differ by
 
 def stage_bundle(
     folder: Path, *, graph: Path, tokenizer: "Tokenizer", features: Features
-) -> TextScorer:
+) -> RowScorer:
     """Put the parts that predict into a new folder, and load them from there.
 
     Args:
@@ -65,12 +66,12 @@ def stage_bundle(
     shutil.copyfile(graph, folder / MODEL_FILE)
     tokenizer.save(str(folder / TOKENIZER_FILE), pretty=False)
     (folder / FEATURES_FILE).write_text(features.to_json(), encoding="utf-8")
-    return TextScorer(folder, num_threads=1)
+    return RowScorer(folder, num_threads=1)
 
 
 def record_parity(
-    scorer: TextScorer,
-    rows: Sequence[Mapping[str, str]],
+    scorer: RowScorer,
+    rows: Sequence[Mapping[str, RowValue]],
     uncompressed: np.ndarray,
     *,
     precision: str,
@@ -79,7 +80,7 @@ def record_parity(
 
     Args:
         scorer: The staged parts.
-        rows: Text by column; at least one.
+        rows: Values by column; at least one.
         uncompressed: (n,) what the model gave before compression.
         precision: Of the graph; decides the tolerance.
     """

@@ -2,28 +2,39 @@
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from trainables.data.fields import Fields
+from trainables.data.token_rows import TextLayout
+
+MIN_TOKENS = 3
+"""A word between the two special tokens."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Features:
-    """How a row's columns become tokens; the same in training and in serving."""
+    """How a row's columns become the model's inputs; the same in training and in serving."""
 
     text: tuple[str, ...]
-    """Text columns, in order: the first is segment A, the others, joined, are segment B."""
+    """Text columns, in order."""
     max_tokens: int
     """Longest input, special tokens included; longer texts lose their end."""
+    layout: TextLayout
+    """How the text columns are joined."""
+    fields: Fields = field(default_factory=Fields)
+    """How the other columns become codes and numbers."""
 
     @property
-    def num_segments(self) -> int:
-        """1, or 2 where there is a segment B."""
-        return 1 if len(self.text) == 1 else 2
+    def columns(self) -> tuple[str, ...]:
+        """All columns that a row must have."""
+        return tuple(dict.fromkeys([*self.text, *self.fields.names]))
 
     def to_json(self) -> str:
         """Write as JSON text."""
-        fields = {**dataclasses.asdict(self), "num_segments": self.num_segments}
-        return json.dumps(fields, indent=2) + "\n"
+        return json.dumps(dataclasses.asdict(self), indent=2, allow_nan=False) + "\n"
 
 
 def read_features(path: Path) -> Features:
@@ -35,12 +46,40 @@ def read_features(path: Path) -> Features:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         text, max_tokens = raw["text"], raw["max_tokens"]
-    except (ValueError, KeyError, TypeError, OSError) as error:
+        layout, fields = raw["layout"], raw["fields"]
+    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         raise ValueError(f"{path} can't be read as a bundle's features: {error!r}") from error
-    if not isinstance(text, list) or not text or not all(isinstance(name, str) for name in text):
+    if not isinstance(text, list) or not all(isinstance(name, str) for name in text):
         raise ValueError(f"{path}: text must list the text columns, got {text!r:.80}")
-    if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 3:
+    if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < MIN_TOKENS:
         raise ValueError(
-            f"{path}: max_tokens must be a whole number from 3, got {max_tokens!r:.80}"
+            f"{path}: max_tokens must be a whole number from {MIN_TOKENS}, got {max_tokens!r:.80}"
         )
-    return Features(text=tuple(text), max_tokens=max_tokens)
+    try:
+        features = Features(
+            text=tuple(text),
+            max_tokens=max_tokens,
+            layout=_layout(layout, len(text)),
+            fields=Fields.from_dict(fields),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} can't be read as a bundle's features: {error}") from error
+    if not features.columns:
+        raise ValueError(f"{path}: text must list the text columns, got none, and no field either")
+    return features
+
+
+def _layout(raw: Mapping[str, Any], num_columns: int) -> TextLayout:
+    num_first, markers = raw["num_first"], raw["markers"]
+    if markers is not None:
+        markers = tuple(markers)
+        if len(markers) != num_columns or not all(isinstance(each, str) for each in markers):
+            raise ValueError(f"layout.markers must name {num_columns} columns, got {markers!r:.80}")
+    if (
+        raw["num_columns"] != num_columns
+        or isinstance(num_first, bool)
+        or not isinstance(num_first, int)
+        or not min(num_columns, 1) <= num_first <= num_columns
+    ):
+        raise ValueError(f"layout doesn't fit {num_columns} text columns, got {dict(raw)!r:.80}")
+    return TextLayout(num_columns=num_columns, num_first=num_first, markers=markers)

@@ -47,12 +47,16 @@ class Step:
     """Metrics on the validation split."""
 
 
+RowValue = str | float | int | bool | None
+"""A value of a row: text, a category, a number, or missing."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parity:
     """Real rows and what the model gave for them at export, to be replayed elsewhere."""
 
-    rows: tuple[Mapping[str, str], ...]
-    """Text by column, from the validation split."""
+    rows: tuple[Mapping[str, RowValue], ...]
+    """Values by column, from the validation split."""
     probabilities: tuple[float, ...]
     """What the bundle's predictor gave for all rows in one call."""
     uncompressed: tuple[float, ...]
@@ -92,7 +96,7 @@ class BundleManifest:
     task: Mapping[str, Any]
     """What is predicted (TaskConfig)."""
     columns: Mapping[str, tuple[str, ...]]
-    """Which columns the predictor reads: ``text``, in order."""
+    """Which columns the predictor reads: ``text``, in order, and ``fields``."""
     encoder: Mapping[str, Any]
     """The pretrained encoder: name, fingerprint, max_tokens."""
     trial: Mapping[str, Any]
@@ -155,7 +159,7 @@ class BundleManifest:
         return cls(
             **{
                 **raw,
-                "columns": {"text": _text_columns(raw["columns"])},
+                "columns": _columns(raw["columns"]),
                 "steps": tuple(_step(step, i) for i, step in enumerate(raw["steps"])),
                 "parity": _parity(raw["parity"]),
                 "latency": _latency(raw["latency"]),
@@ -269,11 +273,21 @@ def _check_strings(raw: object, where: str) -> None:
     )
 
 
-def _text_columns(raw: object) -> tuple[str, ...]:
-    names = raw.get("text") if isinstance(raw, dict) and set(raw) == {"text"} else None
-    if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
-        raise ValueError(f"columns must be like {{'text': ['title']}}, got {raw!r:.80}")
-    return tuple(names)
+def _columns(raw: object) -> dict[str, tuple[str, ...]]:
+    kinds = ("text", "fields")
+    if (
+        not isinstance(raw, dict)
+        or set(raw) != set(kinds)
+        or not all(
+            isinstance(names, list) and all(isinstance(name, str) for name in names)
+            for names in raw.values()
+        )
+        or not any(raw.values())
+    ):
+        raise ValueError(
+            f"columns must be like {{'text': ['title'], 'fields': []}}, got {raw!r:.80}"
+        )
+    return {kind: tuple(raw[kind]) for kind in kinds}
 
 
 def _number(value: object, where: str) -> float:
@@ -305,7 +319,11 @@ def _parity(raw: Any) -> Parity:  # noqa: ANN401 - unchecked JSON
     _check_fields(Parity, raw, "parity")
     _check_type(raw["rows"], list, "parity.rows")
     for i, row in enumerate(raw["rows"]):
-        _check_strings(row, f"parity.rows[{i}]")
+        _check(
+            isinstance(row, dict)
+            and all(value is None or isinstance(value, RowValue) for value in row.values()),
+            f"parity.rows[{i}] must map columns to values, got {row!r:.80}",
+        )
     parity = Parity(
         rows=tuple(raw["rows"]),
         probabilities=_numbers(raw["probabilities"], "parity.probabilities"),

@@ -68,8 +68,10 @@ def predict_file(
         wider = schema.append(pa.field(PROBABILITY_COLUMN, pa.float64()))
         with _replacing(output_path) as temporary, _writer(temporary, output_path, wider) as write:
             for part in parts:
-                texts = {name: part.column(name).to_pylist() for name in predictor.features.text}
-                probabilities = predictor.predict(texts, first_row=num_rows)
+                values = {
+                    name: part.column(name).to_pylist() for name in predictor.features.columns
+                }
+                probabilities = predictor.predict(values, first_row=num_rows)
                 columns = [*part.columns, pa.array(probabilities)]
                 write(pa.RecordBatch.from_arrays(columns, schema=wider))
                 num_rows += part.num_rows

@@ -1,4 +1,4 @@
-"""Run a bundle: rows of text in, click probabilities out; needs onnxruntime, tokenizers, numpy."""
+"""Run a bundle: rows in, click probabilities out; needs onnxruntime, tokenizers and numpy."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +15,7 @@ from trainables.bundle.manifest import (
     check_files,
     read_manifest,
 )
+from trainables.data.row_inputs import RowInputs
 from trainables.data.token_rows import TokenRows, tokenize
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Predictor:
         folder = Path(folder).resolve()
         self.manifest: BundleManifest = read_manifest(folder)
         check_files(folder, self.manifest)
-        self._scorer = TextScorer(folder, num_threads=num_threads)
+        self._scorer = RowScorer(folder, num_threads=num_threads)
 
     @property
     def features(self) -> Features:
@@ -63,26 +64,27 @@ class Predictor:
         """Return the probability that each row is clicked.
 
         Args:
-            rows: A sequence of mappings from column to text, a mapping from column to a list of
-                texts, or a DataFrame (of pandas or alike; this module imports none). Other columns
-                than the bundle's are ignored. An empty text is a text.
+            rows: A sequence of mappings from column to value, a mapping from column to a list of
+                values, or a DataFrame (of pandas or alike; this module imports none). Other columns
+                than the bundle's are ignored. An empty text is a text; a category, number or time
+                may be missing (None or NaN).
             first_row: What an error calls the first row.
 
         Returns:
             (n,) float64, in [0, 1].
 
         Raises:
-            ValueError: naming the column that is missing, or the row and column that hold no text.
+            ValueError: naming the column that is missing, or the row and column of a wrong value.
         """
         return self._scorer.predict(rows, first_row=first_row)
 
-    def predict_tokens(self, tokens: TokenRows) -> np.ndarray:
-        """Return the probabilities, (n,) float64, of rows that are tokenized already."""
-        return run_graph(self._scorer.session, tokens)
+    def predict_inputs(self, inputs: RowInputs) -> np.ndarray:
+        """Return the probabilities, (n,) float64, of rows that are encoded already."""
+        return run_graph(self._scorer.session, inputs)
 
 
-class TextScorer:
-    """A graph and the tokenizer in front of it, out of one folder that needs no manifest yet."""
+class RowScorer:
+    """A graph and what turns rows into its inputs, out of a folder that needs no manifest yet."""
 
     def __init__(self, folder: Path, *, num_threads: int | None) -> None:
         self.features = read_features(folder / FEATURES_FILE)
@@ -91,18 +93,40 @@ class TextScorer:
 
     def predict(self, rows: Any, *, first_row: int = 0) -> np.ndarray:  # noqa: ANN401 - see below
         """See :meth:`Predictor.predict`."""
-        texts = _columns_of(rows, self.features.text, first_row)
-        num_rows = len(texts[0])
+        columns = _columns_of(rows, self.features.columns, first_row)
+        num_rows = len(next(iter(columns.values())))
         probabilities = np.empty(num_rows, dtype=np.float64)
         for start in range(0, num_rows, ROWS_AT_ONCE):
             stop = min(start + ROWS_AT_ONCE, num_rows)
-            tokens = self._tokenize([column[start:stop] for column in texts], first_row + start)
-            probabilities[start:stop] = run_graph(self.session, tokens)
+            block = {name: values[start:stop] for name, values in columns.items()}
+            inputs = self.encode(block, first_row=first_row + start)
+            probabilities[start:stop] = run_graph(self.session, inputs)
         return probabilities
+
+    def encode(self, columns: Mapping[str, Sequence[Any]], *, first_row: int = 0) -> RowInputs:
+        """Turn rows, given as n values by column, into what the model sees of them."""
+        texts = [columns[name] for name in self.features.text]
+        for name, column in zip(self.features.text, texts, strict=True):
+            for row, text in enumerate(column, start=first_row):
+                if not isinstance(text, str):
+                    raise ValueError(
+                        f"row {row}, column {name!r}: expected text, got {text!r:.60} "
+                        f"({type(text).__name__})"
+                    )
+        if not texts:
+            texts = [[""] * len(next(iter(columns.values())))]
+        fields = self.features.fields
+        codes, numbers = fields.encode(
+            {name: columns[name] for name in fields.names}, first_row=first_row
+        )
+        tokens = self._tokenize(texts, first_row)
+        if not fields:
+            return RowInputs.of_text(tokens)
+        return RowInputs(tokens=tokens, codes=codes, numbers=numbers)
 
     def _tokenize(self, texts: Sequence[Sequence[str]], first_row: int) -> TokenRows:
         try:
-            return tokenize(texts, self.tokenizer)
+            return tokenize(texts, self.tokenizer, self.features.layout)
         except (TypeError, UnicodeError):
             # The Rust tokenizer refuses half a surrogate pair without saying where it stands.
             for name, column in zip(self.features.text, texts, strict=True):
@@ -137,27 +161,35 @@ def open_graph(path: Path, *, num_threads: int | None) -> "InferenceSession":
         raise ValueError(f"ONNX Runtime can't load {path}: {error}") from error
 
 
-def run_graph(session: "InferenceSession", tokens: TokenRows) -> np.ndarray:
+def run_graph(session: "InferenceSession", inputs: RowInputs) -> np.ndarray:
     """Run rows through a graph, in batches of like length.
 
     Args:
-        session: Takes input_ids, attention_mask, token_type_ids; gives logits.
-        tokens: n rows.
+        session: Takes some of what a batch of rows has by name; gives logits.
+        inputs: n rows.
 
     Returns:
         (n,) probabilities, float64.
     """
-    lengths = tokens.lengths
-    logits = np.empty(len(tokens), dtype=np.float64)
+    lengths = inputs.tokens.lengths
+    logits = np.empty(len(inputs), dtype=np.float64)
     # Longest first: memory that the longest batch takes is reused by the others.
     order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < len(order):
         stop = start + max(1, TOKENS_PER_BATCH // int(lengths[order[start]]))
         indices = order[start:stop]
-        logits[indices] = session.run(["logits"], tokens.batch(indices))[0]
+        logits[indices] = session.run(["logits"], graph_inputs(session, inputs, indices))[0]
         start = stop
     return 1 / (1 + np.exp(-logits))
+
+
+def graph_inputs(
+    session: "InferenceSession", inputs: RowInputs, indices: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return what a graph takes of a batch of rows: a model may read less than rows have."""
+    batch = inputs.batch(indices)
+    return {node.name: batch[node.name] for node in session.get_inputs()}
 
 
 def log_odds(probabilities: np.ndarray) -> np.ndarray:
@@ -188,48 +220,41 @@ def _columns_of(
     rows: Any,  # noqa: ANN401 - see Predictor.predict
     names: Sequence[str],
     first_row: int,
-) -> list[list[str]]:
-    """Return one list of texts for each text column, checked."""
+) -> dict[str, list[Any]]:
+    """Return a list of values for each column, all equally long."""
     if isinstance(rows, Mapping):
-        texts = _from_columns(rows, names)
+        columns = _from_columns(rows, names)
     elif hasattr(rows, "columns") and hasattr(rows, "__getitem__"):
         found = [str(name) for name in rows.columns]
-        texts = [_to_list(rows[_present(name, found, "the table")]) for name in names]
+        columns = [_to_list(rows[_present(name, found, "the table")]) for name in names]
     elif isinstance(rows, Iterable) and not isinstance(rows, str | bytes):
-        texts = _from_rows(list(rows), names, first_row)
+        columns = _from_rows(list(rows), names, first_row)
     else:
         raise ValueError(
             f"expected a list of rows like {_example(names)}, a mapping of columns or a DataFrame, "
             f"got {type(rows).__name__}"
         )
-    for name, column in zip(names, texts, strict=True):
-        for row, text in enumerate(column, start=first_row):
-            if not isinstance(text, str):
-                raise ValueError(
-                    f"row {row}, column {name!r}: expected text, got {text!r:.60} "
-                    f"({type(text).__name__})"
-                )
-    return texts
+    return dict(zip(names, columns, strict=True))
 
 
-def _from_columns(columns: Mapping[str, Any], names: Sequence[str]) -> list[list[str]]:
-    texts = []
+def _from_columns(columns: Mapping[str, Any], names: Sequence[str]) -> list[list[Any]]:
+    values = []
     for name in names:
         column = columns[_present(name, [str(key) for key in columns], "the mapping")]
         if isinstance(column, str | bytes) or not isinstance(column, Iterable):
             raise ValueError(
-                f"column {name!r} must be a list of texts, got {column!r:.60}; "
+                f"column {name!r} must be a list of values, got {column!r:.60}; "
                 f"give one row as [{_example(names)}]"
             )
-        texts.append(_to_list(column))
-    lengths = {name: len(column) for name, column in zip(names, texts, strict=True)}
+        values.append(_to_list(column))
+    lengths = {name: len(column) for name, column in zip(names, values, strict=True)}
     if len(set(lengths.values())) > 1:
         counts = ", ".join(f"{name!r} has {count}" for name, count in lengths.items())
         raise ValueError(f"columns must be equally long, but {counts}")
-    return texts
+    return values
 
 
-def _from_rows(rows: list[Any], names: Sequence[str], first_row: int) -> list[list[str]]:
+def _from_rows(rows: list[Any], names: Sequence[str], first_row: int) -> list[list[Any]]:
     for number, row in enumerate(rows, start=first_row):
         if not isinstance(row, Mapping):
             raise ValueError(

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 def score_bundle(bundle: Path, rows: "Rows", *, num_threads: int | None = None) -> np.ndarray:
-    """Return the click probabilities, (n,) float64, that a bundle gives to tokenized rows.
+    """Return the click probabilities, (n,) float64, that a bundle gives to prepared rows.
 
     Args:
-        bundle: The bundle's folder, exported for the encoder that the rows were tokenized for.
+        bundle: The bundle's folder, exported from the data that the rows are of.
         rows: Rows of one split.
         num_threads: Threads of the graph; None: one for each core.
     """
-    return Predictor(bundle, num_threads).predict_tokens(rows.tokens)
+    return Predictor(bundle, num_threads).predict_inputs(rows.inputs)

@@ -47,10 +47,11 @@ def verify_bundle(folder: str | Path) -> VerifyResult:
     check_files(folder, manifest)
     check_self_contained(folder / MODEL_FILE)
     predictor = Predictor(folder, num_threads=1)
-    if predictor.features.text != manifest.columns["text"]:
+    read = {"text": predictor.features.text, "fields": predictor.features.fields.names}
+    if read != manifest.columns:
         raise ValueError(
-            f"bundle {folder}: features.json reads {list(predictor.features.text)}, but the "
-            f"manifest says {list(manifest.columns['text'])}"
+            f"bundle {folder}: features.json reads {read}, but the manifest says "
+            f"{dict(manifest.columns)}"
         )
     difference = _replay(predictor)
     return VerifyResult(
@@ -131,6 +132,7 @@ def describe_bundle(folder: str | Path) -> dict[str, Any]:
         "created": manifest.created,
         "task": manifest.task.get("kind"),
         "text columns": list(manifest.columns["text"]),
+        "fields": list(manifest.columns["fields"]),
         "encoder": manifest.encoder.get("name"),
         "max tokens": manifest.encoder.get("max_tokens"),
         "precision": manifest.compression.get("precision"),

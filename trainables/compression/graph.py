@@ -6,37 +6,62 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-if TYPE_CHECKING:
-    from trainables.model import ClickModel
+from trainables.data.fields import FieldShapes
 
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+if TYPE_CHECKING:
+    from trainables.model import Model
+
 OUTPUT = "logits"
 
 
-def export_graph(model: "ClickModel", path: Path, *, max_tokens: int) -> None:
-    """Write a model on the CPU as ONNX: token ids in, log-odds out, any batch and length.
+def export_graph(
+    model: "Model", path: Path, *, max_tokens: int, fields: FieldShapes | None = None
+) -> None:
+    """Write a model on the CPU as ONNX: a batch of rows in, log-odds out, any batch and length.
+
+    The graph's inputs are named as :meth:`trainables.data.row_inputs.RowInputs.batch` names them;
+    what the model doesn't read isn't among them.
 
     Args:
         model: Put into eval mode.
         path: The file; all weights are in it.
         max_tokens: Longest input.
+        fields: What the model sees beside text; None: nothing.
     """
+    from trainables.model import ClickModel
+
     model.eval()
-    # Two rows of two lengths: a dimension of size 1 would be taken for a constant.
-    ids = torch.ones(2, min(6, max_tokens), dtype=torch.int64)
     batch = torch.export.Dim("batch")
-    tokens = torch.export.Dim("tokens", max=max_tokens)
+    example: dict[str, torch.Tensor] = {}
+    dynamic: dict[str, Any] = {}
+    if isinstance(model, ClickModel):
+        # Two rows of two lengths: a dimension of size 1 would be taken for a constant.
+        ids = torch.ones(2, min(6, max_tokens), dtype=torch.int64)
+        tokens = torch.export.Dim("tokens", max=max_tokens)
+        example = {
+            "input_ids": ids,
+            "attention_mask": torch.ones_like(ids),
+            "token_type_ids": torch.zeros_like(ids),
+        }
+        dynamic = {name: {0: batch, 1: tokens} for name in example}
+    if fields is not None and fields.num_codes:
+        example["codes"] = torch.ones(2, len(fields.num_codes), dtype=torch.int64)
+        dynamic["codes"] = {0: batch}
+    if fields is not None and fields.num_numbers:
+        example["numbers"] = torch.zeros(2, fields.num_numbers)
+        dynamic["numbers"] = {0: batch}
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
             model,
-            (ids, torch.ones_like(ids), torch.zeros_like(ids)),
+            (),
+            kwargs=example,
             dynamo=True,
-            dynamic_shapes={name: {0: batch, 1: tokens} for name in INPUTS},
-            input_names=list(INPUTS),
+            dynamic_shapes=dynamic,
+            input_names=list(example),
             output_names=[OUTPUT],
             verbose=False,
         )

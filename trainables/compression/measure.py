@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from trainables.bundle.predictor import open_graph
-from trainables.data.token_rows import TokenRows
+from trainables.bundle.predictor import graph_inputs, open_graph
+from trainables.data.row_inputs import RowInputs
 
 NUM_ROWS = 24
 ROUNDS = 3
@@ -22,23 +22,24 @@ def spread_over_lengths(lengths: np.ndarray, count: int) -> np.ndarray:
     return chosen
 
 
-def measure_latencies(graphs: Sequence[Path], tokens: TokenRows) -> list[float]:
+def measure_latencies(graphs: Sequence[Path], inputs: RowInputs) -> list[float]:
     """Time one row at a time, on one thread, unpadded.
 
     The graphs take turns, so that what else the machine does in the meantime slows all of them.
 
     Args:
         graphs: ONNX files.
-        tokens: Rows to choose from, over all their lengths.
+        inputs: Rows to choose from, over all the lengths of their texts.
 
     Returns:
         The median of each graph, in milliseconds.
     """
-    rows = [tokens.batch(np.array([i])) for i in spread_over_lengths(tokens.lengths, NUM_ROWS)]
+    chosen = spread_over_lengths(inputs.tokens.lengths, NUM_ROWS)
     sessions = [open_graph(path, num_threads=1) for path in graphs]
+    batches = [[graph_inputs(s, inputs, np.array([row])) for row in chosen] for s in sessions]
     seconds: list[list[float]] = [[] for _ in graphs]
     for _ in range(ROUNDS):
-        for session, taken in zip(sessions, seconds, strict=True):
+        for session, rows, taken in zip(sessions, batches, seconds, strict=True):
             for row in rows[:WARM_UP_ROWS]:
                 session.run(None, row)
             for row in rows:

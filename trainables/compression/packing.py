@@ -1,7 +1,7 @@
 """Make a bundle of the chosen candidate."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,11 @@ from trainables.bundle.export import (
     utc_now,
 )
 from trainables.bundle.features import Features
-from trainables.bundle.manifest import BundleManifest, Latency, Parity, Step
+from trainables.bundle.manifest import BundleManifest, Latency, Parity, RowValue, Step
 from trainables.compression.measure import NUM_ROWS, spread_over_lengths
 from trainables.compression.report import Candidate
 from trainables.compression.winner import Winner
-from trainables.data.token_rows import tokenize
+from trainables.data.row_inputs import RowInputs
 from trainables.encoder import find_encoder, load_tokenizer
 
 NUM_PARITY_ROWS = 16
@@ -47,19 +47,41 @@ def write_bundle(
     """
     encoder = winner.info.setup.encoder
     tokenizer = load_tokenizer(find_encoder(encoder), max_tokens=encoder.max_tokens)
-    features = Features(text=winner.text_columns, max_tokens=encoder.max_tokens)
+    features = winner.features
     scorer = stage_bundle(staging, graph=graph, tokenizer=tokenizer, features=features)
     chosen = spread_over_lengths(winner.validation.tokens.lengths, NUM_PARITY_ROWS)
-    texts = winner.validation.texts(chosen)
-    rows = [dict(zip(features.text, row, strict=True)) for row in texts]
-    served = tokenize([[row[name] for row in rows] for name in features.text], scorer.tokenizer)
-    trained = winner.validation.tokens.take(chosen)
-    if not np.array_equal(served.ids, trained.ids):
-        raise RuntimeError("the bundle would read text unlike training did; nothing was exported")
+    rows = _raw_rows(winner, chosen)
+    served = scorer.encode({name: [row[name] for row in rows] for name in features.columns})
+    if not _are_equal(served, winner.validation.inputs.take(chosen), features):
+        raise RuntimeError("the bundle would read rows unlike training did; nothing was exported")
     parity = record_parity(
         scorer, rows, winner.probabilities[chosen], precision=candidate.precision
     )
     return seal_bundle(staging, _draft(winner, candidate, parity, output.name, lineage), output)
+
+
+def _raw_rows(winner: Winner, chosen: np.ndarray) -> list[dict[str, RowValue]]:
+    """Return validation rows as a table has them, with the columns that the bundle reads."""
+    columns: dict[str, Sequence[RowValue]] = {}
+    columns.update(winner.validation.raw_fields(chosen))
+    if winner.features.text:
+        texts = zip(*winner.validation.texts(chosen), strict=True)
+        columns.update(zip(winner.features.text, texts, strict=True))
+    return [
+        {name: columns[name][place] for name in winner.features.columns}
+        for place in range(len(chosen))
+    ]
+
+
+def _are_equal(served: RowInputs, trained: RowInputs, features: Features) -> bool:
+    """Tell whether a bundle's inputs are those of training, to the last bit."""
+    pairs = []
+    if features.text:
+        pairs.append((served.tokens.ids, trained.tokens.ids))
+        pairs.append((served.tokens.second_starts, trained.tokens.second_starts))
+    if features.fields:
+        pairs += [(served.codes, trained.codes), (served.numbers, trained.numbers)]
+    return all(np.array_equal(one, other) for one, other in pairs)
 
 
 def _draft(
@@ -71,7 +93,7 @@ def _draft(
         name=name,
         created=utc_now(),
         task=dataclasses.asdict(info.setup.task),
-        columns={"text": winner.text_columns},
+        columns={"text": winner.features.text, "fields": winner.features.fields.names},
         encoder={
             "name": info.setup.encoder.name,
             "fingerprint": info.setup.encoder_fingerprint,

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,9 +27,7 @@ from trainables.compression.shapes import shapes_of
 from trainables.compression.winner import Winner, load_winner
 from trainables.encoder import find_encoder
 from trainables.fine_tune import predict_probabilities
-
-if TYPE_CHECKING:
-    from trainables.model import ClickModel
+from trainables.model import ClickModel, Model
 
 DOCUMENTS_MB = 0.03
 """Manifest, model card and features of a bundle, about."""
@@ -128,6 +126,10 @@ def _threads(count: int) -> Iterator[None]:
 
 def _export_all(winner: Winner, config: CompressionConfig, work: Path) -> Iterator[_Exported]:
     """Make the graphs of all candidates, one pruned model after the other."""
+    if not isinstance(winner.model, ClickModel):
+        # Without an encoder there are no heads and units to leave out.
+        yield from _export(winner, winner.model, 1.0, [("uncompressed", winner.baseline)], work)
+        return
     importance: Importance | None = None
     teaching: Teaching | None = None
     for keep in sorted(set(config.keep_fractions), reverse=True):
@@ -152,7 +154,7 @@ def _sample(num_rows: int, most: int, seed: list[int]) -> np.ndarray:
 
 
 def _recover(
-    winner: Winner, model: "ClickModel", teaching: Teaching | None, config: CompressionConfig
+    winner: Winner, model: ClickModel, teaching: Teaching | None, config: CompressionConfig
 ) -> list[tuple[str, dict[str, float]]]:
     """Make up for pruning where it cost something, and return the steps' metrics."""
     validation = winner.validation
@@ -162,7 +164,7 @@ def _recover(
         return steps
     seen = {winner.goodness(pruned): pruned}
 
-    def evaluate(student: "ClickModel") -> float:
+    def evaluate(student: ClickModel) -> float:
         metrics = winner.metrics(predict_probabilities(student, validation))
         seen[winner.goodness(metrics)] = metrics
         return winner.goodness(metrics)
@@ -180,19 +182,20 @@ def _recover(
 
 def _export(
     winner: Winner,
-    model: "ClickModel",
+    model: Model,
     keep: float,
     steps: list[tuple[str, dict[str, float]]],
     work: Path,
 ) -> Iterator[_Exported]:
     graph, smaller = (work / f"keep-{keep:g}-{precision}.onnx" for precision in ("fp32", "int8"))
-    export_graph(model, graph, max_tokens=winner.info.setup.encoder.max_tokens)
+    features = winner.features
+    export_graph(model, graph, max_tokens=features.max_tokens, fields=features.fields.shapes)
     quantize_graph(graph, smaller)
-    shapes = shapes_of(model.encoder).to_dict()
+    shapes = shapes_of(model.encoder).to_dict() if isinstance(model, ClickModel) else {}
     precision: Precision
     for path, precision, step in ((graph, "fp32", "exported"), (smaller, "int8", "int8")):
         session = open_graph(path, num_threads=torch.get_num_threads())
-        metrics = winner.metrics(run_graph(session, winner.validation.tokens))
+        metrics = winner.metrics(run_graph(session, winner.validation.inputs))
         steps = [*steps, (step, metrics)]
         yield _Exported(
             graph=path, keep_fraction=keep, precision=precision, shapes=shapes, steps=tuple(steps)
@@ -200,7 +203,7 @@ def _export(
 
 
 def _measure(winner: Winner, exported: Sequence[_Exported]) -> list[Candidate]:
-    latencies = measure_latencies([item.graph for item in exported], winner.validation.tokens)
+    latencies = measure_latencies([item.graph for item in exported], winner.validation.inputs)
     tokenizer = find_encoder(winner.info.setup.encoder) / "tokenizer.json"
     other_mb = tokenizer.stat().st_size / 1e6 + DOCUMENTS_MB
     return [

@@ -65,7 +65,7 @@ def measure_importance(model: "ClickModel", rows: "Rows", indices: np.ndarray) -
         for start in range(0, len(ordered), BATCH_SIZE):
             chosen = ordered[start : start + BATCH_SIZE]
             with _gates(layers, len(chosen)) as gates:
-                batch = rows.tokens.batch(chosen)
+                batch = rows.inputs.batch(chosen)
                 logits = model(**{name: torch.from_numpy(array) for name, array in batch.items()})
                 loss = binomial_loss(
                     logits,

@@ -128,7 +128,7 @@ def _run(
     model: "ClickModel", rows: "Rows", indices: np.ndarray
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the logits, (b,), and the head's inputs, (b, features)."""
-    batch = {name: torch.from_numpy(array) for name, array in rows.tokens.batch(indices).items()}
+    batch = {name: torch.from_numpy(array) for name, array in rows.inputs.batch(indices).items()}
     seen: list[torch.Tensor] = []
     handle = model.head.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
     try:

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trainables.bundle.features import Features
 from trainables.checkpoint import CheckpointInfo, load_model, read_checkpoint_info
+from trainables.data.fields import Fields
 from trainables.data.prepared import PreparedData, Rows
+from trainables.data.token_rows import TextLayout
 from trainables.fine_tune import predict_probabilities, score
 from trainables.metrics import METRICS
 
 if TYPE_CHECKING:
-    from trainables.model import ClickModel
+    from trainables.model import Model
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,11 +25,11 @@ class Winner:
 
     info: CheckpointInfo
     """What its checkpoint says about it."""
-    text_columns: tuple[str, ...]
-    """The table's text columns."""
+    features: Features
+    """How a row becomes what it reads."""
     metric: str
     """The study's metric."""
-    model: "ClickModel"
+    model: "Model"
     """Uncompressed, on the CPU."""
     train: Rows
     """Rows to measure importance and to recover on."""
@@ -75,21 +78,32 @@ def load_winner(
             f"{checkpoint} was trained on data {info.setup.data_fingerprint}, but "
             f"{data.folder} holds {data.fingerprint}; compress it with the data of its study"
         )
-    if min(len(text_columns), 2) != info.num_segments:
+    if len(text_columns) != data.layout.num_columns:
         raise ValueError(
-            f"{checkpoint} reads {info.num_segments} segments, which "
-            f"{len(text_columns)} text columns ({', '.join(text_columns)}) don't make"
+            f"{checkpoint} was trained on {data.layout.num_columns} text columns, not on "
+            f"{len(text_columns)} ({', '.join(text_columns)})"
         )
     model = load_model(checkpoint)
     validation = data.rows("validation")
     probabilities = predict_probabilities(model, validation)
     return Winner(
         info=info,
-        text_columns=tuple(text_columns),
+        features=_features(info, data, text_columns),
         metric=metric,
         model=model,
         train=data.rows("train"),
         validation=validation,
         probabilities=probabilities,
         baseline=score(probabilities, validation, info.setup),
+    )
+
+
+def _features(info: CheckpointInfo, data: PreparedData, text_columns: Sequence[str]) -> Features:
+    """Say what a bundle of this trial must read: no more than its model sees."""
+    inputs = info.trial.inputs
+    return Features(
+        text=() if inputs == "fields" else tuple(text_columns),
+        max_tokens=info.setup.encoder.max_tokens,
+        layout=TextLayout.of(0) if inputs == "fields" else data.layout,
+        fields=Fields() if inputs == "text" else data.fields,
     )

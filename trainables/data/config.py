@@ -2,7 +2,10 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
+
+from trainables.data.fields import TimePart
+from trainables.data.token_rows import TextLayout
 
 SplitName = Literal["train", "validation", "test"]
 """The parts of a table: fitted on, chosen by, and scored once at the end."""
@@ -14,8 +17,22 @@ SPLIT_NAMES: tuple[SplitName, ...] = ("train", "validation", "test")
 class Columns:
     """Which column holds what. Either ``label``, or ``clicks`` with ``impressions``."""
 
-    text: tuple[str, ...]
+    text: tuple[str, ...] = ()
     """Text columns, in order: the first is BERT's segment A, the others make segment B."""
+    second_segment: tuple[str, ...] | None = None
+    """The last of the text columns, which make segment B instead: for pairs of products each side
+    is a segment. An empty list puts all text into segment A."""
+    optional_text: tuple[str, ...] = ()
+    """Text columns that may be blank; the others may not."""
+    markers: bool = False
+    """Write each column's name before its text, and leave blank ones out: ``brand: Acme``."""
+    categorical: tuple[str, ...] = ()
+    """Columns of categories. Missing ones, and those that training hardly saw, have a meaning of
+    their own."""
+    numeric: tuple[str, ...] = ()
+    """Columns of numbers, scaled by the training rows; missing ones are flagged."""
+    time_features: tuple[TimePart, ...] = ()
+    """What the model sees of ``timestamp``: ``hour``, ``weekday``, ``age``."""
     label: str | None = None
     """1 for a click, 0 for none; one row an impression."""
     clicks: str | None = None
@@ -30,16 +47,8 @@ class Columns:
     """When the impressions happened; orders a split by time."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.text, str) or not self.text:
-            raise ValueError(
-                f"data.columns.text must list at least one column, got {self.text!r}; "
-                "write text: [title]"
-            )
-        if len(set(self.text)) < len(self.text):
-            raise ValueError(
-                f"data.columns.text lists a column twice, got {list(self.text)}; BERT would read "
-                "the same text again: name each once"
-            )
+        self._check_text()
+        self._check_fields()
         if self.label is None and (self.clicks is None or self.impressions is None):
             raise ValueError(
                 "data.columns needs label (0 or 1), or both clicks and impressions; "
@@ -51,6 +60,74 @@ class Columns:
                 "or clicks and impressions for aggregated rows"
             )
 
+    def _check_text(self) -> None:
+        if isinstance(self.text, str) or not (self.text or self.fields):
+            raise ValueError(
+                f"data.columns.text must list at least one column, got {self.text!r}; "
+                "write text: [title]"
+            )
+        if len(set(self.text)) < len(self.text):
+            raise ValueError(
+                f"data.columns.text lists a column twice, got {list(self.text)}; BERT would read "
+                "the same text again: name each once"
+            )
+        second = self.second_segment
+        if second is not None and (
+            self.text[len(self.text) - len(second) :] != second or second == self.text != ()
+        ):
+            raise ValueError(
+                "data.columns.second_segment must be the last of the text columns, but not all of "
+                f"them; got {list(second)} of {list(self.text)}"
+            )
+        if unknown := sorted(set(self.optional_text) - set(self.text)):
+            raise ValueError(
+                f"data.columns.optional_text names {', '.join(unknown)}, which data.columns.text "
+                f"doesn't list; it lists {', '.join(self.text) or 'nothing'}"
+            )
+
+    def _check_fields(self) -> None:
+        if self.time_features and self.timestamp is None:
+            raise ValueError(
+                "data.columns.time_features needs a timestamp; name its column, timestamp: ..."
+            )
+        if len(set(self.time_features)) < len(self.time_features):
+            raise ValueError(
+                f"data.columns.time_features lists one twice, got {list(self.time_features)}; "
+                f"there are {', '.join(get_args(TimePart))}"
+            )
+        if len(set(self.fields)) < len(self.fields):
+            raise ValueError(
+                "data.columns names a field twice in categorical and numeric, got "
+                f"{list(self.fields)}; name each once"
+            )
+        outcomes = (self.label, self.clicks, self.impressions, self.weight)
+        leaking = [name for name in outcomes if name in (*self.fields, *self.text)]
+        if leaking:
+            raise ValueError(
+                f"data.columns gives the model {', '.join(map(str, leaking))}, which holds the "
+                "outcome; a model must predict it without"
+            )
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Return the categorical and numeric columns."""
+        return (*self.categorical, *self.numeric)
+
+    @property
+    def has_fields(self) -> bool:
+        """Return whether a model sees anything beside text."""
+        return bool(self.fields or self.time_features)
+
+    @property
+    def layout(self) -> TextLayout:
+        """Return how the text columns are joined."""
+        second = self.text[1:] if self.second_segment is None else self.second_segment
+        return TextLayout(
+            num_columns=len(self.text),
+            num_first=len(self.text) - len(second),
+            markers=tuple(name.replace("_", " ") for name in self.text) if self.markers else None,
+        )
+
     def named(self) -> tuple[str, ...]:
         """Return every column that the table must have."""
         singles = (
@@ -61,15 +138,18 @@ class Columns:
             self.group,
             self.timestamp,
         )
-        return tuple(dict.fromkeys([*self.text, *(name for name in singles if name)]))
+        return tuple(dict.fromkeys([*self.text, *self.fields, *(name for name in singles if name)]))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SplitConfig:
     """How rows are divided into training, validation and test."""
 
-    by: Literal["random", "group", "time"] = "random"
-    """random: each row alone; group: whole groups; time: earlier rows train, later rows test."""
+    by: Literal["random", "group", "time", "column"] = "random"
+    """random: each row alone; group: whole groups; time: earlier rows train, later rows test;
+    column: as ``column`` says."""
+    column: str | None = None
+    """The column that names each row's part: train, validation (or valid) or test."""
     fractions: tuple[float, float, float] = (0.70, 0.15, 0.15)
     """Shares of training, validation and test; they sum to 1."""
     seed: int = 0
@@ -88,6 +168,11 @@ class SplitConfig:
             )
         if self.seed < 0:
             raise ValueError(f"data.split.seed must be at least 0, got {self.seed}")
+        if (self.by == "column") != (self.column is not None):
+            raise ValueError(
+                f"data.split.by is {self.by} and data.split.column is {self.column!r}; for a split "
+                "that the table gives write {by: column, column: NAME}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,6 +191,11 @@ class DataConfig:
     truth: str | None = None
     """A simulated log's table of true probabilities (see ``clicktune data simulate``). Training
     never reads it; the report states the best ROC-AUC that any model could reach."""
+    on_bad_row: Literal["fail", "skip"] = "fail"
+    """What a row with a value that can't be used does: fail refuses the table, skip leaves the row
+    out, counts it, and lists it in a file."""
+    max_bad_share: float = 0.01
+    """Largest share of bad rows that may be skipped; a table with more is refused."""
 
     def __post_init__(self) -> None:
         if not self.path:
@@ -114,3 +204,10 @@ class DataConfig:
             raise ValueError("data.split.by is group, but data.columns names no group column")
         if self.split.by == "time" and self.columns.timestamp is None:
             raise ValueError("data.split.by is time, but data.columns names no timestamp column")
+        if not 0 <= self.max_bad_share < 1:
+            raise ValueError(f"data.max_bad_share must be in [0, 1), got {self.max_bad_share}")
+
+    def named(self) -> tuple[str, ...]:
+        """Return every column that the table must have."""
+        split = () if self.split.column is None else (self.split.column,)
+        return tuple(dict.fromkeys([*self.columns.named(), *split]))

@@ -80,7 +80,7 @@ def describe(table: ClickTable, encoder: EncoderConfig) -> TableDescription:
 def _lengths(table: ClickTable, tokenizer: "Tokenizer") -> np.ndarray:
     columns = [TextColumn.of(column) for column in table.texts]
     numbers, first = number_rows([column.codes for column in columns])
-    blocks = [block.lengths for block in token_blocks(columns, first, tokenizer)]
+    blocks = [block.lengths for block in token_blocks(columns, first, tokenizer, table.layout)]
     lengths: np.ndarray = np.concatenate(blocks)[numbers]
     return lengths
 

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,20 @@ import numpy as np
 import pyarrow.parquet
 
 from trainables.data.config import SPLIT_NAMES, SplitName
+from trainables.data.fields import Fields
 from trainables.data.prepared_files import (
     ARRAYS,
     DESCRIPTION_FILE,
+    FIELD_ARRAYS,
+    FIELD_COLUMN,
     FORMAT_VERSION,
     TEXTS_FILE,
     write_prepared,
 )
+from trainables.data.row_inputs import RowInputs
 from trainables.data.table import ClickTable
 from trainables.data.text_column import TextColumn
-from trainables.data.token_rows import TokenRows
+from trainables.data.token_rows import TextLayout, TokenRows
 from trainables.encoder import EncoderConfig, encoder_fingerprint, find_encoder
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -36,8 +40,8 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 class Rows:
     """The rows of one split, in the order of the table."""
 
-    tokens: TokenRows
-    """Their texts, tokenized."""
+    inputs: RowInputs
+    """What the model sees of them."""
     clicks: np.ndarray
     """float32 (n,): clicks."""
     impressions: np.ndarray
@@ -45,24 +49,23 @@ class Rows:
     groups: np.ndarray
     """int64 (n,): rows of equal code belong together."""
     texts_file: Path
-    """Parquet file with the texts of all splits."""
+    """Parquet file with the texts and fields of all splits."""
     first_row: int
     """Number of the first of these rows in that file."""
 
     def __len__(self) -> int:
         return len(self.clicks)
 
+    @property
+    def tokens(self) -> TokenRows:
+        """Their texts, tokenized."""
+        return self.inputs.tokens
+
     def text_columns(self) -> tuple[TextColumn, ...]:
         """Read the rows' texts, column by column."""
-        with pyarrow.parquet.ParquetFile(self.texts_file) as file:
-            sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
-            starts = np.cumsum([0, *sizes])
-            stop = self.first_row + len(self)
-            wanted = np.flatnonzero((starts[:-1] < stop) & (starts[1:] > self.first_row))
-            table = file.read_row_groups(wanted.tolist())
-        before = self.first_row - int(starts[wanted[0]]) if len(wanted) else 0
-        table = table.slice(before, len(self))
-        return tuple(TextColumn.of(column) for column in table.columns)
+        table = self._read()
+        names = [name for name in table.column_names if not name.startswith(FIELD_COLUMN)]
+        return tuple(TextColumn.of(table.column(name)) for name in names)
 
     def texts(self, indices: np.ndarray | None = None) -> list[tuple[str, ...]]:
         """Read the rows' texts, one tuple of text columns a row.
@@ -72,6 +75,31 @@ class Rows:
         """
         rows = np.arange(len(self)) if indices is None else indices
         return list(zip(*(column.texts(rows) for column in self.text_columns()), strict=True))
+
+    def raw_fields(self, indices: np.ndarray) -> dict[str, list[str | float | None]]:
+        """Read some rows' fields as the table had them: values by column.
+
+        Categories are text, numbers numbers, times seconds since 1970; a missing one is None.
+        """
+        table = self._read().take(indices)
+        return {
+            name.removeprefix(FIELD_COLUMN): [
+                None if value != value else value for value in table.column(name).to_pylist()
+            ]
+            for name in table.column_names
+            if name.startswith(FIELD_COLUMN)
+        }
+
+    def _read(self) -> Any:  # noqa: ANN401 - untyped Arrow
+        """Read what these rows held before they became numbers, as an Arrow table."""
+        with pyarrow.parquet.ParquetFile(self.texts_file) as file:
+            sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+            starts = np.cumsum([0, *sizes])
+            stop = self.first_row + len(self)
+            wanted = np.flatnonzero((starts[:-1] < stop) & (starts[1:] > self.first_row))
+            table = file.read_row_groups(wanted.tolist())
+        before = self.first_row - int(starts[wanted[0]]) if len(wanted) else 0
+        return table.slice(before, len(self))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,8 +116,10 @@ class PreparedData:
     """Clicks per impression of the training rows."""
     mean_impressions: float
     """Mean impressions of a training row."""
-    num_segments: int
-    """1 for one text column, 2 for several."""
+    layout: TextLayout
+    """How the text columns became tokens."""
+    fields: Fields
+    """How the fields became codes and numbers."""
     arrays: dict[str, np.ndarray]
     """The memory-mapped arrays by name."""
 
@@ -102,11 +132,21 @@ class PreparedData:
         """
         description = _read_description(folder)
         try:
-            arrays = {
-                name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
-                for name in ARRAYS
-            }
-        except (OSError, ValueError) as error:
+            fields = Fields.from_dict(description["fields"])
+            layout = _layout(description["layout"])
+            arrays = {name: _map_array(folder, name) for name in ARRAYS}
+            num_rows = sum(description["num_rows"])
+            shapes = fields.shapes
+            for name, width in zip(
+                FIELD_ARRAYS, (len(shapes.num_codes), shapes.num_numbers), strict=True
+            ):
+                dtype = np.int32 if name == "codes" else np.float32
+                arrays[name] = (
+                    _map_array(folder, name).reshape(num_rows, width)
+                    if width
+                    else np.zeros((num_rows, 0), dtype)
+                )
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{folder}: {error}; delete the folder, it is made anew") from error
         return cls(
             folder=folder,
@@ -114,7 +154,8 @@ class PreparedData:
             num_rows=tuple(description["num_rows"]),
             base_rate=description["base_rate"],
             mean_impressions=description["mean_impressions"],
-            num_segments=description["num_segments"],
+            layout=layout,
+            fields=fields,
             arrays=arrays,
         )
 
@@ -125,10 +166,14 @@ class PreparedData:
         stop = start + self.num_rows[part]
         arrays = self.arrays
         return Rows(
-            tokens=TokenRows(
-                ids=arrays["ids"],
-                offsets=arrays["offsets"][start : stop + 1],
-                second_starts=arrays["second_starts"][start:stop],
+            inputs=RowInputs(
+                tokens=TokenRows(
+                    ids=arrays["ids"],
+                    offsets=arrays["offsets"][start : stop + 1],
+                    second_starts=arrays["second_starts"][start:stop],
+                ),
+                codes=arrays["codes"][start:stop],
+                numbers=arrays["numbers"][start:stop],
             ),
             clicks=arrays["clicks"][start:stop],
             impressions=arrays["impressions"][start:stop],
@@ -136,6 +181,15 @@ class PreparedData:
             texts_file=self.folder / TEXTS_FILE,
             first_row=start,
         )
+
+
+def _map_array(folder: Path, name: str) -> np.ndarray:
+    return np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
+
+
+def _layout(raw: Mapping[str, Any]) -> TextLayout:
+    markers = raw["markers"]
+    return TextLayout(**{**raw, "markers": None if markers is None else tuple(markers)})
 
 
 def _read_description(folder: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The files of prepared data: their names, and how a table becomes them, block by block."""
 
+import dataclasses
 import json
 import os
 from collections.abc import Sequence
@@ -12,8 +13,10 @@ import pyarrow
 import pyarrow.parquet
 
 from trainables.data.config import SPLIT_NAMES
+from trainables.data.raw_fields import RawFields
+from trainables.data.text_column import BLOCK_ROWS as TEXT_BLOCK_ROWS
 from trainables.data.text_column import TextColumn, number_rows
-from trainables.data.token_rows import BLOCK_ROWS, TokenRows
+from trainables.data.token_rows import BLOCK_ROWS, TextLayout, TokenRows
 from trainables.data.tokenization import token_blocks
 from trainables.encoder import load_tokenizer
 
@@ -22,11 +25,15 @@ if TYPE_CHECKING:
 
     from trainables.data.table import ClickTable
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Rises when the files' meaning changes; older folders are then made anew."""
 ARRAYS = ("ids", "offsets", "second_starts", "clicks", "impressions", "groups")
+FIELD_ARRAYS = ("codes", "numbers")
+"""Arrays of several numbers a row, one row after the other; only where rows have any."""
 DESCRIPTION_FILE = "prepared.json"
 TEXTS_FILE = "texts.parquet"
+FIELD_COLUMN = "field-"
+"""How the names of that file's columns begin that hold fields, as the table had them."""
 
 
 def write_prepared(
@@ -47,7 +54,8 @@ def write_prepared(
     order = np.argsort(table.split, kind="stable")
     texts = [TextColumn.of(column).take(order) for column in table.texts]
     tokenizer = load_tokenizer(encoder_folder, max_tokens=max_tokens)
-    lengths, second_starts = _write_tokens(texts, tokenizer, folder)
+    lengths, second_starts = _write_tokens(texts, tokenizer, table.layout, folder)
+    fields = table.fields.fit(np.flatnonzero(table.split == 0))
     arrays = {
         "offsets": _offsets(lengths),
         "second_starts": second_starts,
@@ -55,11 +63,15 @@ def write_prepared(
         "impressions": table.impressions[order],
         "groups": table.groups[order],
     }
+    encoded = table.fields.take(order).encode(fields, len(order))
+    arrays.update(
+        {name: a.ravel() for name, a in zip(FIELD_ARRAYS, encoded, strict=True) if a.size}
+    )
     for name, array in arrays.items():
         # Not np.save, which says of a full disk only how many numbers were written.
         with ArrayFile(folder / f"{name}.npy", array.dtype) as file:
             file.append(array)
-    _write_texts(texts, folder / TEXTS_FILE)
+    _write_rows(texts, table.fields.take(order), folder / TEXTS_FILE)
     training = table.split == 0
     impressions = table.impressions[training].sum(dtype=np.float64)
     description = {
@@ -68,7 +80,8 @@ def write_prepared(
         "num_rows": [int((table.split == part).sum()) for part in range(len(SPLIT_NAMES))],
         "base_rate": float(table.clicks[training].sum(dtype=np.float64) / impressions),
         "mean_impressions": float(impressions / training.sum()),
-        "num_segments": min(len(texts), 2),
+        "layout": dataclasses.asdict(table.layout),
+        "fields": fields.to_dict(),
         "num_bytes": {entry.name: entry.stat().st_size for entry in os.scandir(folder)},
     }
     (folder / DESCRIPTION_FILE).write_text(json.dumps(description, indent=2), encoding="utf-8")
@@ -79,7 +92,7 @@ def write_prepared(
 
 
 def _write_tokens(
-    texts: Sequence[TextColumn], tokenizer: "Tokenizer", folder: Path
+    texts: Sequence[TextColumn], tokenizer: "Tokenizer", layout: TextLayout, folder: Path
 ) -> tuple[np.ndarray, np.ndarray]:
     """Write ``ids.npy``; return the rows' lengths and second starts, each int32 (n,)."""
     codes, first = number_rows([column.codes for column in texts])
@@ -88,7 +101,7 @@ def _write_tokens(
     path = folder / ("distinct.npy" if is_repetitive else "ids.npy")
     with ArrayFile(path, np.dtype(np.int32)) as file:
         done = 0
-        for block in token_blocks(texts, first, tokenizer):
+        for block in token_blocks(texts, first, tokenizer, layout):
             file.append(block.ids)
             lengths[done : done + len(block)] = block.lengths
             second_starts[done : done + len(block)] = block.second_starts
@@ -113,12 +126,27 @@ def _offsets(lengths: np.ndarray) -> np.ndarray:
     return offsets
 
 
-def _write_texts(texts: Sequence[TextColumn], path: Path) -> None:
-    names = [str(number) for number in range(len(texts))]
-    schema = pyarrow.schema([(name, pyarrow.large_string()) for name in names])
+def _write_rows(texts: Sequence[TextColumn], fields: RawFields, path: Path) -> None:
+    """Write what rows held before they became numbers: texts, categories, numbers and times."""
+    values = fields.values()
+    text = pyarrow.large_string()
+    schema = pyarrow.schema(
+        [
+            *((str(number), text) for number in range(len(texts))),
+            *(
+                (f"{FIELD_COLUMN}{name}", text if isinstance(column, TextColumn) else "float64")
+                for name, column in values.items()
+            ),
+        ]
+    )
     with pyarrow.parquet.ParquetWriter(path, schema) as writer:
-        for columns in zip(*(column.blocks() for column in texts), strict=True):
-            writer.write_table(pyarrow.table(list(columns), schema=schema))
+        for start in range(0, len(texts[0]), TEXT_BLOCK_ROWS):
+            part = slice(start, start + TEXT_BLOCK_ROWS)
+            columns = [
+                column[part].arrow() if isinstance(column, TextColumn) else column[part]
+                for column in (*texts, *values.values())
+            ]
+            writer.write_table(pyarrow.table(columns, schema=schema))
 
 
 class ArrayFile:

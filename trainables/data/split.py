@@ -11,6 +11,7 @@ def split_rows(
     keys: np.ndarray | None,
     groups: np.ndarray | None,
     times: np.ndarray | None,
+    parts: np.ndarray | None = None,
 ) -> np.ndarray:
     """Assign each row to training (0), validation (1) or test (2).
 
@@ -21,10 +22,14 @@ def split_rows(
         keys: uint64 (n,): hash of each row's content, for the random split.
         groups: (n,) names, or numbers that are ordered like them, for the split by group.
         times: (n,) numbers, for the split by time.
+        parts: int8 (n,): what the table says, for the split by column.
 
     Returns:
         int8 (n,).
     """
+    if config.by == "column":
+        assert parts is not None
+        return parts
     if config.by == "time":
         assert times is not None
         _, codes, sizes = np.unique(times, return_inverse=True, return_counts=True)
@@ -34,15 +39,15 @@ def split_rows(
         assert groups is not None
         _, codes, sizes = np.unique(groups, return_inverse=True, return_counts=True)
         order = rng.permutation(len(sizes))
-        parts = np.empty(len(sizes), dtype=np.int8)
-        parts[order] = _cut(sizes[order], config.fractions)
-        return parts[codes]
+        by_group = np.empty(len(sizes), dtype=np.int8)
+        by_group[order] = _cut(sizes[order], config.fractions)
+        return by_group[codes]
     assert keys is not None
-    parts = np.empty(len(keys), dtype=np.int8)
+    drawn = np.empty(len(keys), dtype=np.int8)
     # Rows of equal keys are alike, so which of them goes where makes no difference.
     order = np.argsort(keys, kind="stable")[rng.permutation(len(keys))]
-    parts[order] = _cut(np.ones(len(keys), dtype=np.int64), config.fractions)
-    return parts
+    drawn[order] = _cut(np.ones(len(keys), dtype=np.int64), config.fractions)
+    return drawn
 
 
 def _cut(sizes: np.ndarray, fractions: tuple[float, float, float]) -> np.ndarray:

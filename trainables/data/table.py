@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,9 +11,12 @@ import numpy as np
 import pandas as pd
 
 from trainables.data.config import Columns, DataConfig
+from trainables.data.problems import BadRows
+from trainables.data.raw_fields import RawFields
 from trainables.data.read import read_table
 from trainables.data.split import split_rows
 from trainables.data.text_column import TextColumn, number_rows
+from trainables.data.token_rows import TextLayout
 from trainables.data.validate import CheckedRows, check_rows, check_size
 from trainables.task import TaskConfig
 
@@ -22,7 +26,7 @@ class ClickTable:
     """A checked and divided table; identical rows are merged."""
 
     texts: tuple[TextColumn, ...]
-    """n texts for each text column."""
+    """n texts for each text column; a column of blanks where there is none."""
     clicks: np.ndarray
     """float32 (n,): clicks, times weight."""
     impressions: np.ndarray
@@ -35,9 +39,15 @@ class ClickTable:
     """int64 (n,): number of each row in the source table; of merged rows, the first one's."""
     num_source_rows: int
     """Rows of the source table."""
+    fields: RawFields
+    """n rows' fields: what a model sees beside text."""
+    layout: TextLayout
+    """How the text columns become what BERT reads."""
     fingerprint: str
     """16 hexadecimal digits of SHA-256 over content, split and the columns' meaning; the same for a
     CSV and a Parquet file with the same rows."""
+    bad_rows: BadRows | None = None
+    """Rows of the source table that were left out."""
 
     def __len__(self) -> int:
         return len(self.clicks)
@@ -49,19 +59,23 @@ def load_clicks(config: DataConfig, task: TaskConfig) -> ClickTable:
     Raises:
         ValueError: if it can't be read, or naming what is wrong with its columns, rows and values.
     """
-    source = read_table(config.path, config.columns.named())
+    source = read_table(config.path, config.named())
     num_source_rows = len(source.frame)
-    rows = check_rows(source, config.columns)
+    rows, bad_rows = check_rows(source, config)
     # The rows hold all that is needed of it, in a fraction of the memory.
     del source
     row_ids = np.arange(num_source_rows)
+    if bad_rows is not None:
+        row_ids = np.setdiff1d(row_ids, bad_rows.table["row"].to_numpy())
     if config.merge_identical and config.columns.label is None:
-        rows, row_ids = _merge(rows, by_time=config.split.by == "time")
+        rows, first = _merge(rows, by_time=config.split.by == "time")
+        row_ids = row_ids[first]
     split = split_rows(
         config.split,
         keys=_content_keys(rows) if config.split.by == "random" else None,
         groups=None if rows.groups is None else rows.groups.ranks(),
         times=rows.times,
+        parts=rows.parts,
     )
     check_size(config.path, split, rows.clicks, rows.impressions)
     # Names are numbered by their first occurrence, which merging keeps.
@@ -75,19 +89,22 @@ def load_clicks(config: DataConfig, task: TaskConfig) -> ClickTable:
         split=split,
         row_ids=row_ids,
         num_source_rows=num_source_rows,
-        fingerprint=_fingerprint(
-            config.columns, task, rows.texts, (clicks, impressions, groups, split)
-        ),
+        fields=rows.fields,
+        layout=config.columns.layout,
+        bad_rows=bad_rows,
+        fingerprint=_fingerprint(config.columns, task, rows, (clicks, impressions, groups, split)),
     )
 
 
 def _merge(rows: CheckedRows, *, by_time: bool) -> tuple[CheckedRows, np.ndarray]:
-    """Add up rows that agree on text, group and, for a split by time, timestamp.
+    """Add up rows that agree on text, fields, group, given part and, by time, timestamp.
 
     Returns:
         The merged rows in the order of their first occurrence, and those occurrences' numbers.
     """
-    columns = [column.codes for column in rows.texts]
+    columns = [*(column.codes for column in rows.texts), *rows.fields.codes()]
+    if rows.parts is not None:
+        columns.append(rows.parts)
     if rows.groups is not None:
         columns.append(rows.groups.codes)
     if by_time and rows.times is not None:
@@ -95,12 +112,10 @@ def _merge(rows: CheckedRows, *, by_time: bool) -> tuple[CheckedRows, np.ndarray
     numbers, first = number_rows(columns)
     if len(first) == len(numbers):
         return rows, first
-    merged = CheckedRows(
-        texts=tuple(column.take(first) for column in rows.texts),
+    merged = dataclasses.replace(
+        rows.take(first),
         clicks=np.bincount(numbers, weights=rows.clicks),
         impressions=np.bincount(numbers, weights=rows.impressions),
-        groups=None if rows.groups is None else rows.groups.take(first),
-        times=None if rows.times is None else rows.times[first],
     )
     return merged, first
 
@@ -113,23 +128,25 @@ def _content_keys(rows: CheckedRows) -> np.ndarray:
         lambda: pd.util.hash_array(rows.impressions),
         *([] if rows.groups is None else [rows.groups.hashes]),
     ]
-    for hashed in hashes:
+    for hashed in itertools.chain((hashed() for hashed in hashes), rows.fields.hashes()):
         keys *= np.uint64(1_000_003)
-        keys += hashed()
+        keys += hashed
     return keys
 
 
 def _fingerprint(
     columns: Columns,
     task: TaskConfig,
-    texts: Iterable[TextColumn],
+    rows: CheckedRows,
     arrays: Iterable[np.ndarray],
 ) -> str:
     meaning = {"columns": dataclasses.asdict(columns), "task": dataclasses.asdict(task)}
     digest = hashlib.sha256(json.dumps(meaning, sort_keys=True).encode())
-    for column in texts:
-        for part in column.content():
-            digest.update(part)
+    for column in rows.texts:
+        for text in column.content():
+            digest.update(text)
+    for field in rows.fields.content():
+        digest.update(field)
     for array in arrays:
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()[:16]

@@ -51,6 +51,11 @@ class TextColumn(Sequence[str]):
         distinct = encoded.chunk(0).dictionary if encoded.num_chunks else _no_texts()
         return cls(distinct=distinct, codes=codes)
 
+    @classmethod
+    def blank(cls, num_rows: int) -> Self:
+        """Return a column of empty texts."""
+        return cls(distinct=cls.of([""]).distinct, codes=np.zeros(num_rows, dtype=np.int32))
+
     def __len__(self) -> int:
         return len(self.codes)
 
@@ -71,7 +76,11 @@ class TextColumn(Sequence[str]):
     def blocks(self) -> Iterator[Any]:
         """Return the rows' texts as Arrow arrays of up to :data:`BLOCK_ROWS` rows."""
         for start in range(0, len(self), BLOCK_ROWS):
-            yield self.distinct.take(pyarrow.array(self.codes[start : start + BLOCK_ROWS]))
+            yield self[start : start + BLOCK_ROWS].arrow()
+
+    def arrow(self) -> Any:  # noqa: ANN401 - untyped Arrow
+        """Return the rows' texts as one Arrow array, null where one is missing."""
+        return self.distinct.take(pyarrow.array(self.codes, mask=self.codes < 0))
 
     def take(self, rows: np.ndarray) -> "TextColumn":
         """Return some rows, in the given order."""

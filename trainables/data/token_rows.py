@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -109,35 +109,71 @@ def concatenate(parts: Sequence[TokenRows]) -> TokenRows:
     )
 
 
-def segments(texts: Sequence[Sequence[str]]) -> Sequence[str | tuple[str, str]]:
-    """Join each row's texts into what BERT reads: one segment, or two.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextLayout:
+    """How the text columns of a row become what BERT reads: one segment, or two."""
 
-    Args:
-        texts: One list of n strings for each text column; the first column is segment A, the
-            others, joined by a space, are segment B.
+    num_columns: int = 1
+    """Text columns; 0 where a row has fields alone."""
+    num_first: int = 1
+    """How many of them make segment A; the others make segment B."""
+    markers: tuple[str, ...] | None = None
+    """What stands before each column's text; None: nothing."""
 
-    Returns:
-        n strings for one column, else n pairs.
-    """
-    first, *others = texts
-    if not others:
-        return list(first)
-    if len(others) == 1:
-        return list(zip(first, others[0], strict=True))
-    joined = [" ".join(parts) for parts in zip(*others, strict=True)]
-    return list(zip(first, joined, strict=True))
+    @property
+    def num_segments(self) -> int:
+        """0 without text, else 1 or 2."""
+        return min(self.num_columns, 1) + (self.num_columns > self.num_first)
+
+    @classmethod
+    def of(cls, num_columns: int) -> Self:
+        """Return the usual layout: the first column is segment A, the others segment B."""
+        return cls(num_columns=num_columns, num_first=min(num_columns, 1))
+
+    def segments(self, texts: Sequence[Sequence[str]]) -> Sequence[str | tuple[str, str]]:
+        """Join each row's texts by spaces.
+
+        Args:
+            texts: One list of n strings for each text column; one list of blanks without text.
+
+        Returns:
+            n strings for one segment, else n pairs.
+        """
+        if self.num_columns == 0:
+            return list(texts[0])
+        first = self._joined(texts, 0, self.num_first)
+        if self.num_segments == 1:
+            return first
+        return list(zip(first, self._joined(texts, self.num_first, self.num_columns), strict=True))
+
+    def _joined(self, texts: Sequence[Sequence[str]], start: int, stop: int) -> list[str]:
+        columns = [self._marked(texts[place], place) for place in range(start, stop)]
+        if len(columns) == 1:
+            return list(columns[0])
+        return [" ".join(filter(str.strip, parts)) for parts in zip(*columns, strict=True)]
+
+    def _marked(self, texts: Sequence[str], place: int) -> Sequence[str]:
+        if self.markers is None:
+            return texts
+        marker = self.markers[place]
+        return [f"{marker}: {text}" if text.strip() else "" for text in texts]
 
 
-def tokenize(texts: Sequence[Sequence[str]], tokenizer: "Tokenizer") -> TokenRows:
+def tokenize(
+    texts: Sequence[Sequence[str]], tokenizer: "Tokenizer", layout: TextLayout | None = None
+) -> TokenRows:
     """Turn texts into token ids, in one call of the Rust tokenizer.
 
     Args:
         texts: One list of n strings for each text column.
         tokenizer: Set to truncate, not to pad: see :func:`trainables.encoder.load_tokenizer`.
+        layout: How they are joined; None: as :meth:`TextLayout.of` says.
     """
+    layout = TextLayout.of(len(texts)) if layout is None else layout
     # A log of single impressions repeats its texts many times over.
     numbers: dict[str | tuple[str, str], int] = {}
-    codes = np.array([numbers.setdefault(row, len(numbers)) for row in segments(texts)], np.int64)
+    rows = layout.segments(texts)
+    codes = np.array([numbers.setdefault(row, len(numbers)) for row in rows], np.int64)
     distinct = list(numbers)
     parts = [
         _tokenize_distinct(distinct[start : start + BLOCK_ROWS], tokenizer)

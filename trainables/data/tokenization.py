@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trainables.data.text_column import TextColumn
-from trainables.data.token_rows import BLOCK_ROWS, TokenRows, tokenize
+from trainables.data.token_rows import BLOCK_ROWS, TextLayout, TokenRows, tokenize
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -18,7 +18,10 @@ PARALLELISM = "TOKENIZERS_PARALLELISM"
 
 
 def token_blocks(
-    columns: Sequence[TextColumn], rows: np.ndarray, tokenizer: "Tokenizer"
+    columns: Sequence[TextColumn],
+    rows: np.ndarray,
+    tokenizer: "Tokenizer",
+    layout: TextLayout | None = None,
 ) -> Iterator[TokenRows]:
     """Tokenize some rows with all cores, up to :data:`BLOCK_ROWS` at a time.
 
@@ -26,12 +29,13 @@ def token_blocks(
         columns: The text columns.
         rows: (n,) row numbers.
         tokenizer: See :func:`trainables.data.token_rows.tokenize`.
+        layout: The same.
     """
     for start in range(0, len(rows), BLOCK_ROWS):
         block = rows[start : start + BLOCK_ROWS]
         texts = [column.texts(block) for column in columns]
         with _all_cores():
-            tokens = tokenize(texts, tokenizer)
+            tokens = tokenize(texts, tokenizer, layout)
         yield tokens
 
 

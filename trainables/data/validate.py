@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from trainables.data.config import Columns
+from trainables.data.config import Columns, DataConfig
+from trainables.data.problems import BadRows, Problems, shown, unusable
+from trainables.data.raw_fields import RawFields, category_column
 from trainables.data.read import SourceTable
 from trainables.data.text_column import TextColumn
 
@@ -15,10 +17,6 @@ MIN_ROWS = 20
 MIN_PART_ROWS = 2
 """Fewest rows of a split's part."""
 PARTS = ("training", "validation", "test")
-MAX_PROBLEMS = 10
-"""Problems that one error lists."""
-MAX_EXAMPLES = 3
-"""Rows that are named for one kind of problem, so that it doesn't hide the other kinds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,63 +34,30 @@ class CheckedRows:
     their first occurrence."""
     times: np.ndarray | None
     """int64 or float64 (n,): what orders the rows in time, or None without a timestamp column."""
+    fields: RawFields = field(default_factory=RawFields)
+    """What a model sees beside text."""
+    parts: np.ndarray | None = None
+    """int8 (n,): the split's part that the table gives each row; None where it gives none."""
+
+    def take(self, rows: np.ndarray) -> "CheckedRows":
+        """Return some rows, in the given order."""
+        return CheckedRows(
+            texts=tuple(column.take(rows) for column in self.texts),
+            clicks=self.clicks[rows],
+            impressions=self.impressions[rows],
+            groups=None if self.groups is None else self.groups.take(rows),
+            times=None if self.times is None else self.times[rows],
+            fields=self.fields.take(rows),
+            parts=None if self.parts is None else self.parts[rows],
+        )
 
 
-@dataclass(slots=True)
-class Problems:
-    """What is wrong with a table, collected so that one error can list it all."""
-
-    source: SourceTable
-    """The table."""
-    lines: list[str] = field(default_factory=list)
-    """One sentence for each problem."""
-
-    def add(self, column: str, advice: str) -> None:
-        """Note a problem of a whole column."""
-        self.lines.append(f"column {column!r}: {advice}")
-
-    def add_rows(self, column: str, wrong: np.ndarray | pd.Series, advice: str) -> None:
-        """Note a problem of some rows.
-
-        Args:
-            column: Name of the column.
-            wrong: (n,) booleans, True where a row's value is wrong.
-            advice: What is expected instead.
-        """
-        rows = np.flatnonzero(np.asarray(wrong, dtype=bool))
-        examples = [int(row) for row in rows[:MAX_EXAMPLES]]
-        places = self.source.locate(examples)
-        for row, place in zip(examples, places, strict=True):
-            value = self.source.frame[column].iloc[row]
-            self.lines.append(f"column {column!r}, {place}: {_shown(value)} {advice}")
-        if len(rows) > MAX_EXAMPLES:
-            hidden = len(rows) - MAX_EXAMPLES
-            self.lines.append(f"column {column!r}: {hidden:,} more rows where the value {advice}")
-
-    def raise_any(self) -> None:
-        """Raise if there are problems.
-
-        Raises:
-            ValueError: naming the first problems, each on a line of its own.
-        """
-        if self.lines:
-            raise _unusable(self.source.path, self.lines)
-
-
-def _unusable(path: str, lines: Sequence[str]) -> ValueError:
-    shown = "".join(f"\n  {line}" for line in lines[:MAX_PROBLEMS])
-    hidden = len(lines) - MAX_PROBLEMS
-    more = f"\n  ... and {hidden} more" if hidden > 0 else ""
-    return ValueError(f"{path} can't be used:{shown}{more}")
-
-
-def _shown(value: object) -> str:
-    text = repr(value) if isinstance(value, str) else str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def check_rows(source: SourceTable, columns: Columns) -> CheckedRows:
+def check_rows(source: SourceTable, config: DataConfig) -> tuple[CheckedRows, BadRows | None]:
     """Check every value that the columns name.
+
+    Returns:
+        The rows, without those that ``on_bad_row`` lets skip; and what was skipped, if anything
+        was. Row i of the former is the i-th that isn't bad.
 
     Raises:
         ValueError: listing up to ten problems, each with column, row (and line of a CSV file) and
@@ -101,20 +66,73 @@ def check_rows(source: SourceTable, columns: Columns) -> CheckedRows:
     problems = Problems(source)
     if source.frame.empty:
         raise ValueError(f"{source.path} has no rows below its header")
-    texts = tuple(_check_text(problems, name) for name in columns.text)
+    rows = _check_values(problems, config)
+    bad = None
+    if config.on_bad_row == "skip" and (bad := problems.skip(config.max_bad_share)) is not None:
+        kept = np.setdiff1d(np.arange(len(source.frame)), bad.table["row"].to_numpy())
+        rows = rows.take(kept)
+    elif not problems:
+        _check_both_classes(problems, config.columns, rows.clicks, rows.impressions)
+    if bad is None:
+        problems.raise_any()
+    return rows, bad
+
+
+def _check_values(problems: Problems, config: DataConfig) -> CheckedRows:
+    columns = config.columns
+    texts = tuple(
+        _check_text(problems, name, may_be_blank=name in columns.optional_text)
+        for name in columns.text
+    )
+    if not texts:
+        texts = (TextColumn.blank(len(problems.source.frame)),)
     clicks, impressions = _check_outcome(problems, columns)
     if columns.weight is not None:
         weight = _numbers(problems, columns.weight)
         problems.add_rows(columns.weight, weight <= 0, "is not a weight: use numbers above 0")
         clicks, impressions = clicks * weight, impressions * weight
     groups = _check_group(problems, columns.group) if columns.group else None
-    times = _check_time(problems, columns.timestamp) if columns.timestamp else None
-    if not problems.lines:
-        _check_both_classes(problems, columns, clicks, impressions)
-    problems.raise_any()
+    times, seconds = _check_time(problems, columns.timestamp) if columns.timestamp else (None, None)
+    split = config.split.column
     return CheckedRows(
-        texts=texts, clicks=clicks, impressions=impressions, groups=groups, times=times
+        texts=texts,
+        clicks=clicks,
+        impressions=impressions,
+        groups=groups,
+        times=times,
+        fields=RawFields(
+            names=columns.fields,
+            categories=tuple(_check_category(problems, name) for name in columns.categorical),
+            numbers=tuple(
+                _numbers(problems, name, may_be_missing=True) for name in columns.numeric
+            ),
+            time_name=(columns.timestamp or "") if columns.time_features else "",
+            time_parts=columns.time_features,
+            seconds=seconds if columns.time_features else None,
+        ),
+        parts=None if split is None else _check_parts(problems, split),
     )
+
+
+def _check_category(problems: Problems, name: str) -> TextColumn:
+    try:
+        return category_column(_column(problems, name))
+    except TypeError as error:
+        problems.add(name, f"can't be read as categories: {error}")
+        return TextColumn.of([])
+
+
+PART_NAMES = {"train": 0, "training": 0, "valid": 1, "validation": 1, "val": 1, "test": 2}
+"""How a table may name the parts of its split."""
+
+
+def _check_parts(problems: Problems, name: str) -> np.ndarray:
+    column = _as_texts(_column(problems, name))
+    numbers = [PART_NAMES.get(text.strip().lower(), -1) for text in column.distinct.to_pylist()]
+    parts = np.array([*numbers, -1], dtype=np.int8)[column.codes]
+    problems.add_rows(name, parts < 0, "is no part of a split: use train, validation or test")
+    known: np.ndarray = np.maximum(parts, 0)
+    return known
 
 
 def _column(problems: Problems, name: str) -> pd.Series:
@@ -124,11 +142,13 @@ def _column(problems: Problems, name: str) -> pd.Series:
     return series
 
 
-def _check_text(problems: Problems, name: str) -> TextColumn:
+def _check_text(problems: Problems, name: str, *, may_be_blank: bool) -> TextColumn:
     series = _column(problems, name)
+    if may_be_blank:
+        series = series.where(series.notna().to_numpy(), "")
     if not pd.api.types.is_string_dtype(series.dtype) and series.dtype != object:
         problems.add(
-            name, f"holds {series.dtype} values such as {_shown(series.iloc[0])}; expected text"
+            name, f"holds {series.dtype} values such as {shown(series.iloc[0])}; expected text"
         )
         return TextColumn.of([])
     if series.dtype == object:
@@ -138,7 +158,8 @@ def _check_text(problems: Problems, name: str) -> TextColumn:
         not_text = series.isna().to_numpy()
     problems.add_rows(name, not_text, "is not text: drop the row or fill in its text")
     column = TextColumn.of(series)
-    problems.add_rows(name, column.are_blank(), "is blank: drop the row or fill in its text")
+    if not may_be_blank:
+        problems.add_rows(name, column.are_blank(), "is blank: drop the row or fill in its text")
     return column
 
 
@@ -170,7 +191,8 @@ def _check_counts(problems: Problems, name: str) -> np.ndarray:
     return counts
 
 
-def _numbers(problems: Problems, name: str) -> np.ndarray:
+def _numbers(problems: Problems, name: str, *, may_be_missing: bool = False) -> np.ndarray:
+    """Read a column's numbers, float64 (n,); NaN where one is missing or wrong."""
     series = _column(problems, name)
     missing = series.isna().to_numpy()
     if pd.api.types.is_datetime64_any_dtype(series.dtype):
@@ -188,7 +210,8 @@ def _numbers(problems: Problems, name: str) -> np.ndarray:
         numbers = np.append(values, np.nan)[column.codes]
     else:
         numbers = pd.to_numeric(series, errors="coerce").to_numpy(np.float64, na_value=np.nan)
-    problems.add_rows(name, missing, "is missing: drop the row or fill in a number")
+    if not may_be_missing:
+        problems.add_rows(name, missing, "is missing: drop the row or fill in a number")
     finite = np.isfinite(numbers)
     problems.add_rows(name, ~missing & ~finite, "is not a finite number")
     # NaN compares false with everything, so that one wrong value isn't reported several times.
@@ -218,20 +241,27 @@ def _as_texts(series: pd.Series) -> TextColumn:
     return TextColumn(distinct=written.distinct, codes=codes)
 
 
-def _check_time(problems: Problems, name: str) -> np.ndarray:
+def _check_time(problems: Problems, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Read a column's times.
+
+    Returns:
+        (n,) numbers that grow with time, exactly as given; float64 (n,) seconds since 1970, which
+        numbers are taken for.
+    """
     series = _column(problems, name)
     missing = series.isna().to_numpy()
     problems.add_rows(name, missing, "is missing: every row needs a timestamp")
     if pd.api.types.is_datetime64_any_dtype(series.dtype):
-        return np.asarray(series.dt.as_unit("ns").astype(np.int64))
-    if pd.api.types.is_numeric_dtype(series.dtype) and not missing.any():
-        return series.to_numpy()
+        return _with_seconds(np.asarray(series.dt.as_unit("ns").astype(np.int64)))
+    if pd.api.types.is_numeric_dtype(series.dtype):
+        numbers = series.to_numpy(np.float64, na_value=0.0) if missing.any() else series.to_numpy()
+        return numbers, numbers.astype(np.float64)
     column = _as_texts(series)
     text = _stripped(column)
-    numbers = pd.to_numeric(text, errors="coerce")
-    if bool(numbers.notna().all()) and not missing.any():
-        moments: np.ndarray = np.asarray(numbers)[column.codes]
-        return moments
+    as_numbers = pd.to_numeric(text, errors="coerce")
+    if bool(as_numbers.notna().all()) and not missing.any():
+        moments: np.ndarray = np.asarray(as_numbers)[column.codes]
+        return moments, moments.astype(np.float64)
     parsed = pd.to_datetime(
         text.str.removesuffix(" UTC"), utc=True, format="ISO8601", errors="coerce"
     )
@@ -240,8 +270,11 @@ def _check_time(problems: Problems, name: str) -> np.ndarray:
         np.append(parsed.isna(), values=False)[column.codes] & ~missing,
         "is not a timestamp: write ISO 8601 (2026-03-01T09:30:00), or numbers that grow with time",
     )
-    times: np.ndarray = np.append(parsed.dt.as_unit("ns").astype(np.int64), 0)[column.codes]
-    return times
+    return _with_seconds(np.append(parsed.dt.as_unit("ns").astype(np.int64), 0)[column.codes])
+
+
+def _with_seconds(nanoseconds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return nanoseconds, nanoseconds / 1e9
 
 
 def _check_both_classes(
@@ -274,7 +307,7 @@ def check_size(path: str, split: np.ndarray, clicks: np.ndarray, impressions: np
     for part, lines in enumerate(_part_problems(split, clicks, impressions)):
         problems += [f"the {PARTS[part]} split {line}" for line in lines]
     if problems:
-        raise _unusable(
+        raise unusable(
             path, [*problems, "add rows, or change data.split (its by, fractions or seed)"]
         )
 

@@ -21,9 +21,9 @@ from trainables.bundle.features import Features
 from trainables.bundle.manifest import BundleManifest, Latency, Step, file_record
 from trainables.compression.graph import export_graph
 from trainables.compression.quantization import quantize_graph
-from trainables.data.token_rows import TokenRows, tokenize
+from trainables.data.token_rows import TextLayout, TokenRows, tokenize
 from trainables.encoder import load_tokenizer
-from trainables.model import ClickModel, build_model
+from trainables.model import ClickModel, build_text_model
 
 MAX_TOKENS = 16
 ROWS = [
@@ -39,7 +39,7 @@ ROWS = [
 @pytest.fixture(scope="session")
 def pair_model(tiny_encoder: Path) -> ClickModel:
     """A model of two segments whose predictions differ clearly from row to row."""
-    model = build_model(tiny_encoder, TrialConfig(), num_segments=2, base_rate=0.2)
+    model = build_text_model(tiny_encoder, TrialConfig(), num_segments=2, base_rate=0.2)
     model.head.weight.data *= 20
     return model.eval()
 
@@ -65,7 +65,7 @@ def write_bundle(
     output: Path, graph: Path, encoder: Path, *, precision: str, uncompressed: np.ndarray
 ) -> BundleManifest:
     """Write a bundle of a graph, with made-up measurements."""
-    features = Features(text=("query", "title"), max_tokens=MAX_TOKENS)
+    features = Features(text=("query", "title"), max_tokens=MAX_TOKENS, layout=TextLayout.of(2))
     staging = output.with_name(f"{output.name}-staging")
     tokenizer = load_tokenizer(encoder, max_tokens=MAX_TOKENS)
     scorer = stage_bundle(staging, graph=graph, tokenizer=tokenizer, features=features)
@@ -74,7 +74,7 @@ def write_bundle(
         name=output.name,
         created=utc_now(),
         task={"kind": "ctr"},
-        columns={"text": features.text},
+        columns={"text": features.text, "fields": ()},
         encoder={"name": "tiny", "fingerprint": "e" * 16, "max_tokens": MAX_TOKENS},
         trial={"learning_rate": 1e-3},
         config_hash="c" * 16,

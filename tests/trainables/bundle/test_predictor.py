@@ -15,6 +15,7 @@ from tests.trainables.bundle.conftest import ROWS
 from trainables.bundle import Predictor
 from trainables.bundle.predictor import log_odds
 from trainables.bundle.scoring import score_bundle
+from trainables.data.row_inputs import RowInputs
 from trainables.data.token_rows import TokenRows
 
 
@@ -34,7 +35,9 @@ def test_tokenized_rows_give_what_their_texts_give(
     predictor: Predictor, pair_tokens: TokenRows
 ) -> None:
     np.testing.assert_allclose(
-        predictor.predict_tokens(pair_tokens), predictor.predict(ROWS), atol=1e-12
+        predictor.predict_inputs(RowInputs.of_text(pair_tokens)),
+        predictor.predict(ROWS),
+        atol=1e-12,
     )
 
 

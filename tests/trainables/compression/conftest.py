@@ -8,6 +8,7 @@ import torch
 from transformers import BertConfig, BertModel
 
 from trainables.data.prepared import Rows
+from trainables.data.row_inputs import RowInputs
 from trainables.data.token_rows import TokenRows
 from trainables.model import ClickModel
 
@@ -46,7 +47,9 @@ def rows() -> Rows:
     impressions = rng.integers(20, 60, size=90).astype(np.float32)
     clicks = rng.binomial(impressions.astype(int), np.where(liked, 0.6, 0.1)).astype(np.float32)
     return Rows(
-        tokens=TokenRows(ids=ids, offsets=offsets, second_starts=lengths.astype(np.int32)),
+        inputs=RowInputs.of_text(
+            TokenRows(ids=ids, offsets=offsets, second_starts=lengths.astype(np.int32))
+        ),
         clicks=clicks,
         impressions=impressions,
         groups=np.arange(90),

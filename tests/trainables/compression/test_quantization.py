@@ -35,7 +35,7 @@ def test_graphs_of_a_pruned_model_answer_as_it_does(
     expected = predict_probabilities(model, rows)
 
     exported, quantized = (
-        run_graph(open_graph(path, num_threads=1), rows.tokens) for path in graphs.values()
+        run_graph(open_graph(path, num_threads=1), rows.inputs) for path in graphs.values()
     )
 
     np.testing.assert_allclose(exported, expected, atol=1e-6)
@@ -50,7 +50,7 @@ def test_graphs_of_a_pruned_model_answer_as_it_does(
         check_self_contained(path)
     assert {p.name for p in graphs["fp32"].parent.iterdir()} == {"fp32.onnx", "int8.onnx"}
 
-    latencies = measure_latencies(list(graphs.values()), rows.tokens)
+    latencies = measure_latencies(list(graphs.values()), rows.inputs)
     assert all(0 < latency < 1000 for latency in latencies)
 
 

@@ -2,8 +2,10 @@
 
 import numpy as np
 
+from trainables.data.raw_fields import RawFields
 from trainables.data.table import ClickTable
 from trainables.data.text_column import TextColumn
+from trainables.data.token_rows import TextLayout
 from trainables.encoder import EncoderConfig
 
 ENCODER = EncoderConfig(max_tokens=16)
@@ -24,5 +26,7 @@ def make_table(num_rows: int = 40, *, num_texts: int | None = None) -> ClickTabl
         split=rng.permutation(np.repeat([0, 1, 2], [num_rows - 20, 10, 10])).astype(np.int8),
         row_ids=np.arange(num_rows),
         num_source_rows=num_rows,
+        fields=RawFields(),
+        layout=TextLayout.of(2),
         fingerprint="0123456789abcdef",
     )

@@ -15,7 +15,7 @@ from tests.trainables.data.tables import ENCODER, make_table
 from trainables.data import prepared
 from trainables.data.config import SPLIT_NAMES
 from trainables.data.prepared import PreparedData, prepare
-from trainables.data.token_rows import segments
+from trainables.data.token_rows import TextLayout
 from trainables.encoder import EncoderConfig, find_encoder, load_tokenizer
 
 
@@ -34,7 +34,9 @@ def test_each_split_holds_its_rows_in_the_tables_order(tmp_path: Path) -> None:
         assert rows.impressions.tolist() == table.impressions[inside].tolist()
         assert rows.groups.tolist() == table.groups[inside].tolist()
         columns = [list(column) for column in zip(*texts, strict=True)]
-        for number, encoding in enumerate(tokenizer.encode_batch(segments(columns))):
+        for number, encoding in enumerate(
+            tokenizer.encode_batch(TextLayout.of(2).segments(columns))
+        ):
             batch = rows.tokens.batch(np.array([number]))
             assert batch["input_ids"][0].tolist() == encoding.ids
             assert batch["token_type_ids"][0].tolist() == encoding.type_ids

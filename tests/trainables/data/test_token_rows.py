@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from trainables.data.token_rows import TokenRows, concatenate, segments, tokenize
+from trainables.data.token_rows import TextLayout, TokenRows, concatenate, tokenize
 from trainables.encoder import EncoderConfig, find_encoder, load_tokenizer
 
 TITLES = [
@@ -38,7 +38,7 @@ def test_batch_equals_the_tokenizers_own_padding(
 ) -> None:
     rows = tokenize(columns, tokenizer)
     tokenizer.enable_padding()
-    expected = tokenizer.encode_batch(segments(columns))
+    expected = tokenizer.encode_batch(TextLayout.of(len(columns)).segments(columns))
     tokenizer.no_padding()
 
     batch = rows.batch(np.arange(4))
@@ -72,7 +72,7 @@ def test_no_texts_give_no_rows(tokenizer: Tokenizer) -> None:
 
 
 def test_third_and_later_columns_join_segment_b() -> None:
-    assert segments([["q"], ["title"], ["brand"]]) == [("q", "title brand")]
+    assert TextLayout.of(3).segments([["q"], ["title"], ["brand"]]) == [("q", "title brand")]
 
 
 lengths_and_picks = st.lists(st.integers(1, 9), min_size=1, max_size=20).flatmap(

@@ -1,0 +1,97 @@
+"""What a row's fields add to a model."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from spaces.trial_config import TrialConfig
+from trainables.data.fields import FieldShapes
+from trainables.engine import _parameter_groups
+from trainables.field_tower import FieldTower
+from trainables.model import ClickModel, FieldModel, build_model, build_text_model
+
+SHAPES = FieldShapes(num_codes=(4, 3), num_numbers=2)
+CODES = torch.tensor([[0, 2], [3, 0]])
+NUMBERS = torch.tensor([[0.5, 0.0], [-1.0, 1.0]])
+BATCH = {
+    "input_ids": torch.tensor([[2, 9, 3], [2, 7, 3]]),
+    "attention_mask": torch.ones(2, 3, dtype=torch.int64),
+    "token_type_ids": torch.zeros(2, 3, dtype=torch.int64),
+}
+
+
+def tower(units: int = 8) -> FieldTower:
+    torch.manual_seed(0)
+    built = FieldTower(SHAPES, text_size=0, units=units, dropout=0.0)
+    torch.nn.init.normal_(built.output.weight)
+    return built.eval()
+
+
+def test_a_tower_begins_with_nothing_to_add(tiny_encoder: Path) -> None:
+    plain = build_text_model(tiny_encoder, TrialConfig(), num_segments=1).eval()
+    model = build_text_model(tiny_encoder, TrialConfig(), num_segments=1, fields=SHAPES).eval()
+
+    assert torch.equal(model(**BATCH, codes=CODES, numbers=NUMBERS), plain(**BATCH))
+
+
+def test_columns_do_not_share_the_meaning_of_a_code() -> None:
+    built = tower()
+
+    one, other = built(torch.tensor([[1, 0], [0, 1]]), torch.zeros(2, 2), None)
+
+    assert one != other
+
+
+def test_every_field_can_change_the_output() -> None:
+    built = tower()
+    before = built(CODES, NUMBERS, None)
+
+    for codes, numbers in ((CODES + torch.tensor([0, -1]).clamp(min=0), NUMBERS + 1),):
+        assert not torch.allclose(built(codes, numbers, None), before)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "kind", "has_tower"),
+    [("all", ClickModel, True), ("text", ClickModel, False), ("fields", FieldModel, True)],
+)
+def test_a_trial_builds_what_its_inputs_need(
+    tiny_encoder: Path, inputs: str, kind: type, has_tower: bool
+) -> None:
+    trial = TrialConfig(inputs=inputs)  # type: ignore[arg-type]
+
+    model = build_model(tiny_encoder, trial, num_segments=1, fields=SHAPES, base_rate=0.2)
+
+    assert isinstance(model, kind)
+    assert (model.tower is not None) == has_tower
+    odds = model.eval()(**BATCH, codes=CODES, numbers=NUMBERS)
+    assert odds.shape == (2,)
+    if inputs == "fields":
+        assert odds.tolist() == pytest.approx([np.log(0.25)] * 2)
+
+
+@pytest.mark.parametrize(("inputs", "segments"), [("fields", 1), ("text", 0)])
+def test_inputs_that_rows_do_not_have_are_refused(
+    tiny_encoder: Path, inputs: str, segments: int
+) -> None:
+    trial = TrialConfig(inputs=inputs)  # type: ignore[arg-type]
+    fields = SHAPES if inputs == "text" else FieldShapes()
+
+    with pytest.raises(ValueError, match=f"inputs is {inputs}, but the rows have no such columns"):
+        build_model(tiny_encoder, trial, num_segments=segments, fields=fields)
+
+
+def test_the_tower_trains_at_a_rate_of_its_own(tiny_encoder: Path) -> None:
+    trial = TrialConfig(learning_rate=1e-4, field_learning_rate=1e-2, weight_decay=0.1)
+    model = build_model(tiny_encoder, trial, num_segments=1, fields=SHAPES)
+
+    groups = _parameter_groups(model, trial)
+
+    assert {(group["lr"], group["weight_decay"]) for group in groups} == {
+        (1e-4, 0.1),
+        (1e-4, 0.0),
+        (1e-2, 0.1),
+        (1e-2, 0.0),
+    }
+    assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))

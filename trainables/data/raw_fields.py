@@ -1,0 +1,146 @@
+"""The fields of a table's rows before they are encoded: categories as text, numbers, times."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from trainables.data.fields import (
+    CategoricalField,
+    Fields,
+    NumericField,
+    TimeField,
+    TimePart,
+    as_category,
+    stack_codes,
+    stack_numbers,
+)
+from trainables.data.text_column import TextColumn
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RawFields:
+    """Fields of n rows."""
+
+    names: tuple[str, ...] = ()
+    """The categorical columns, then the numeric ones."""
+    categories: tuple[TextColumn, ...] = ()
+    """n categories for each categorical column; code -1 where one is missing."""
+    numbers: tuple[np.ndarray, ...] = ()
+    """float64 (n,) for each numeric column; NaN where one is missing."""
+    time_name: str = ""
+    """The timestamp column, where the model sees it."""
+    time_parts: tuple[TimePart, ...] = ()
+    """What the model sees of it."""
+    seconds: np.ndarray | None = None
+    """float64 (n,): seconds since 1970; None where the model doesn't see them."""
+
+    def take(self, rows: np.ndarray) -> "RawFields":
+        """Return some rows, in the given order."""
+        return RawFields(
+            names=self.names,
+            categories=tuple(column.take(rows) for column in self.categories),
+            numbers=tuple(column[rows] for column in self.numbers),
+            time_name=self.time_name,
+            time_parts=self.time_parts,
+            seconds=None if self.seconds is None else self.seconds[rows],
+        )
+
+    def values(self) -> dict[str, TextColumn | np.ndarray]:
+        """Return the columns by name."""
+        columns: dict[str, TextColumn | np.ndarray] = dict(
+            zip(self.names, (*self.categories, *self.numbers), strict=True)
+        )
+        if self.seconds is not None:
+            columns[self.time_name] = self.seconds
+        return columns
+
+    def codes(self) -> Iterator[np.ndarray]:
+        """Number the distinct values of each column, from 0; a missing value is one of them."""
+        for column in self.categories:
+            yield column.codes + 1
+        for numbers in self._all_numbers():
+            yield pd.factorize(numbers, use_na_sentinel=False)[0]
+
+    def hashes(self) -> Iterator[np.ndarray]:
+        """Hash each column's values, uint64 (n,)."""
+        for column in self.categories:
+            present = column.codes >= 0
+            hashes = np.zeros(len(column), dtype=np.uint64)
+            hashes[present] = column.take(np.flatnonzero(present)).hashes()
+            yield hashes
+        for numbers in self._all_numbers():
+            yield pd.util.hash_array(numbers)
+
+    def content(self) -> Iterator[memoryview | bytes]:
+        """Return bytes that are equal for equal fields."""
+        for column in self.categories:
+            present = column.codes >= 0
+            yield present.data
+            yield from column.take(np.flatnonzero(present)).content()
+        for numbers in self._all_numbers():
+            # One NaN has many bit patterns.
+            yield np.where(np.isnan(numbers), np.nan, numbers).data
+
+    def _all_numbers(self) -> Iterator[np.ndarray]:
+        yield from self.numbers
+        if self.seconds is not None:
+            yield self.seconds
+
+    def fit(self, rows: np.ndarray) -> Fields:
+        """Fit how fields are encoded on some rows: those of the training split."""
+        num_categories = len(self.categories)
+        return Fields(
+            categorical=tuple(
+                CategoricalField.fit(name, column.distinct.to_pylist(), column.codes[rows])
+                for name, column in zip(self.names, self.categories, strict=False)
+            ),
+            numeric=tuple(
+                NumericField.fit(name, numbers[rows])
+                for name, numbers in zip(self.names[num_categories:], self.numbers, strict=True)
+            ),
+            time=None
+            if self.seconds is None
+            else TimeField.fit(self.time_name, self.time_parts, self.seconds[rows]),
+        )
+
+    def encode(self, fields: Fields, num_rows: int) -> tuple[np.ndarray, np.ndarray]:
+        """Encode all rows, as :meth:`Fields.encode` does; each distinct category once.
+
+        Returns:
+            int32 (n, categorical columns); float32 (n, numbers).
+        """
+        codes = []
+        for field, column in zip(fields.categorical, self.categories, strict=True):
+            # A last entry for the code of a missing category, -1.
+            of_distinct = field.encode([*column.distinct.to_pylist(), None])
+            codes.append(of_distinct[column.codes])
+        numbers = [
+            field.encode(values) for field, values in zip(fields.numeric, self.numbers, strict=True)
+        ]
+        if fields.time is not None:
+            assert self.seconds is not None
+            numbers.append(fields.time.encode(self.seconds))
+        return stack_codes(codes, num_rows), stack_numbers(numbers, num_rows)
+
+
+def category_column(values: pd.Series) -> TextColumn:
+    """Write a column's categories as text, each distinct one once.
+
+    Raises:
+        TypeError: if a value is neither text, a number, a boolean nor missing.
+    """
+    codes, distinct = pd.factorize(values)
+    names = [as_category(value) for value in distinct]
+    return _renumbered(codes, names)
+
+
+def _renumbered(codes: np.ndarray, names: Sequence[str | None]) -> TextColumn:
+    """Give equal names one number, and blank ones none."""
+    numbers: dict[str, int] = {}
+    places = np.empty(len(names) + 1, dtype=np.int32)
+    for place, name in enumerate(names):
+        places[place] = numbers.setdefault(name, len(numbers)) if name else -1
+    places[-1] = -1
+    return TextColumn(distinct=TextColumn.of(list(numbers)).distinct, codes=places[codes])

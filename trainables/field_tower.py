@@ -1,0 +1,75 @@
+"""What a row's fields, and what they mean beside its text, add to the log-odds of a click."""
+
+import itertools
+
+import torch
+from torch import nn
+
+from trainables.data.fields import FieldShapes
+from trainables.dropout import Dropout
+
+EMBEDDING_SIZE = 16
+"""Numbers that stand for a category."""
+
+EMBEDDING_STD = 0.05
+"""Spread of their first values."""
+
+
+class FieldTower(nn.Module):
+    """Embeds categories, and joins them with numbers and text in one hidden layer.
+
+    The output sees the fields directly and through the hidden layer, as in wide and deep learning
+    (Cheng et al. 2016, section 3, https://arxiv.org/abs/1606.07792): the former for what a field
+    means by itself, the latter for what it means together with the text. It starts at zero, so that
+    a model begins with what its encoder knows.
+    """
+
+    def __init__(self, shapes: FieldShapes, *, text_size: int, units: int, dropout: float) -> None:
+        """Size the tower.
+
+        Args:
+            shapes: Codes and numbers of a row; not empty.
+            text_size: Numbers that stand for a row's text; 0: none.
+            units: Hidden units.
+            dropout: Probability of dropping one.
+        """
+        super().__init__()
+        self.starts: torch.Tensor
+        num_columns = len(shapes.num_codes)
+        width = num_columns * EMBEDDING_SIZE + shapes.num_numbers
+        # All columns' codes in one table: the codes of a column start where those before end.
+        self.embedding = nn.Embedding(max(1, sum(shapes.num_codes)), EMBEDDING_SIZE)
+        starts = list(itertools.accumulate(shapes.num_codes, initial=0))[:num_columns]
+        self.register_buffer("starts", torch.tensor(starts, dtype=torch.int64), persistent=False)
+        self.hidden = nn.Linear(width + text_size, units)
+        self.dropout = Dropout(dropout)
+        self.output = nn.Linear(width + units, 1)
+        nn.init.normal_(self.embedding.weight, std=EMBEDDING_STD)
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+
+    def forward(
+        self,
+        codes: torch.Tensor | None,
+        numbers: torch.Tensor | None,
+        text: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Compute what is added to the log-odds.
+
+        Args:
+            codes: int64 (batch, categorical columns); None where there are none.
+            numbers: (batch, numbers); None where there are none.
+            text: (batch, text_size) pooled token vectors; None without text.
+
+        Returns:
+            (batch,).
+        """
+        seen: list[torch.Tensor] = []
+        if codes is not None:
+            seen.append(self.embedding(codes + self.starts).flatten(1))
+        if numbers is not None:
+            seen.append(numbers.to(self.output.weight.dtype))
+        known = seen if text is None else [*seen, text]
+        hidden = nn.functional.gelu(self.hidden(torch.cat(known, dim=-1)))
+        added: torch.Tensor = self.output(torch.cat([*seen, self.dropout(hidden)], dim=-1))
+        return added[:, 0]
