@@ -8,6 +8,7 @@ import numpy as np
 from search.final_scores import BASELINE, BUNDLE, CEILING, WINNER, FinalScores, Score
 from search.study_config import StudyConfig
 from trainables.baselines import tfidf_baseline
+from trainables.bootstrap import bootstrap_difference, bootstrap_interval
 from trainables.bundle.manifest import MODEL_FILE, file_record
 from trainables.bundle.scoring import score_bundle
 from trainables.checkpoint import load_model
@@ -15,7 +16,7 @@ from trainables.data.prepared import PreparedData, Rows
 from trainables.data.table import ClickTable, load_clicks
 from trainables.data.truth import true_probabilities
 from trainables.fine_tune import predict_probabilities
-from trainables.metrics import METRICS, bootstrap_difference, bootstrap_interval
+from trainables.metrics import METRICS
 
 
 def score_test_split(
@@ -90,7 +91,7 @@ def _resampler() -> np.random.Generator:
 
 
 def _score(metric: str, probabilities: np.ndarray, rows: Rows) -> Score:
-    value = METRICS[metric].function(probabilities, rows.clicks, rows.impressions)
+    value = METRICS[metric].function(probabilities, rows.clicks, rows.impressions, rows.groups)
     if len(np.unique(rows.groups)) < 2:
         return Score(value=value, low=None, high=None)
     low, high = bootstrap_interval(
@@ -107,18 +108,9 @@ def _score(metric: str, probabilities: np.ndarray, rows: Rows) -> Score:
 def _lift(metric: str, probabilities: Mapping[str, np.ndarray], rows: Rows) -> Score:
     function = METRICS[metric].function
     ours, theirs = probabilities[BUNDLE], probabilities[BASELINE]
-    value = function(ours, rows.clicks, rows.impressions) - function(
-        theirs, rows.clicks, rows.impressions
-    )
+    measured = rows.clicks, rows.impressions, rows.groups
+    value = function(ours, *measured) - function(theirs, *measured)
     if len(np.unique(rows.groups)) < 2:
         return Score(value=value, low=None, high=None)
-    low, high = bootstrap_difference(
-        METRICS[metric],
-        ours,
-        theirs,
-        rows.clicks,
-        rows.impressions,
-        rows.groups,
-        rng=_resampler(),
-    )
+    low, high = bootstrap_difference(METRICS[metric], ours, theirs, *measured, rng=_resampler())
     return Score(value=value, low=low, high=high)

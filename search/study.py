@@ -17,7 +17,14 @@ from search.machines import cluster_capacity, settle_precision_there, with_gpu_m
 from search.results import StudyResult, StudyStatus, read_result
 from search.study_changes import check_data, check_folder
 from search.study_config import StudyConfig, dump_study, load_study
-from search.study_plan import DataFacts, StudyPlan, check_tuned_layers, count_trials, make_plan
+from search.study_plan import (
+    DataFacts,
+    StudyPlan,
+    check_metric,
+    check_tuned_layers,
+    count_trials,
+    make_plan,
+)
 from trainables.deepspeed_config import settle_precision
 from trainables.encoder import encoder_fingerprint, find_encoder
 from trainables.trial_setup import TrialSetup
@@ -163,6 +170,7 @@ class Study:
             check_address(address)
         on_event(StudyEvent(kind="note", message=f"preparing {self.config.data.path}"))
         table = load_clicks(self.config.data, self.config.task)
+        check_metric(self.config, table)
         if self.config.data.truth is not None:
             # Read again when the search is over, which is late to learn that it doesn't fit.
             true_probabilities(self.config.data, table)

@@ -5,6 +5,9 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from cluster.memory import format_gb
 from cluster.resources import Capacity, MemoryNeed, fit_trials
@@ -12,7 +15,12 @@ from search.algorithms import LARGEST_ENUMERATION, effective_key
 from search.schedulers import SuccessiveHalving
 from search.study_config import StudyConfig
 from spaces.space import Space
+from trainables.data.config import SPLIT_NAMES
 from trainables.encoder import num_layers
+from trainables.metrics import METRICS
+
+if TYPE_CHECKING:
+    from trainables.data.table import ClickTable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,6 +131,26 @@ def check_tuned_layers(config: StudyConfig, encoder_folder: Path) -> None:
             f"space.tuned_layers may be {most}, but encoder {config.encoder.name!r} has {layers} "
             f"layers; use at most {layers}, or leave tuned_layers out to train everything"
         )
+
+
+def check_metric(config: StudyConfig, table: "ClickTable") -> None:
+    """Refuse a study whose metric its validation or test rows don't define.
+
+    Raises:
+        ValueError: with what the metric needs.
+    """
+    metric = METRICS[config.search.metric]
+    for part in ("validation", "test"):
+        inside = table.split == SPLIT_NAMES.index(part)
+        rows = table.clicks[inside], table.impressions[inside], table.groups[inside]
+        try:
+            # What is predicted doesn't matter.
+            metric.function(np.full(len(rows[0]), 0.5), *rows)
+        except ValueError as error:
+            raise ValueError(
+                f"search.metric: the {part} split of {config.data.path} can't be scored: {error}; "
+                "optimize another metric, or change data.columns or data.split"
+            ) from error
 
 
 def count_points(space: Space) -> int | None:

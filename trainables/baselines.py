@@ -48,7 +48,10 @@ def tfidf_baseline(table: ClickTable, metric: Metric) -> BaselineResult:
     for strength in STRENGTHS:
         predicted = _fit_predict(table, features, strength)
         score = metric.function(
-            predicted["validation"], table.clicks[validation], table.impressions[validation]
+            predicted["validation"],
+            table.clicks[validation],
+            table.impressions[validation],
+            table.groups[validation],
         )
         sign = 1 if metric.higher_is_better else -1
         if best is None or sign * score > sign * best.validation:

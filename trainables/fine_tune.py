@@ -26,9 +26,10 @@ from trainables.data.batching import BatchPlan, batches_in_order, like_length_ba
 from trainables.data.prepared import PreparedData, Rows
 from trainables.encoder import encoder_fingerprint, find_encoder
 from trainables.engine import Engine, open_engine
-from trainables.metrics import METRICS
+from trainables.metrics import defined_metrics
 from trainables.model import Model, build_model
 from trainables.out_of_memory import explain_out_of_memory
+from trainables.scored_rows import ScoredRows
 from trainables.task import TASK_METRICS
 from trainables.trial_setup import Progress, TrialSetup, Worker, evaluation_tokens
 from trainables.tuning import choose_trained, own_trained_weights
@@ -356,11 +357,9 @@ def evaluate(
 
 
 def score(probabilities: np.ndarray, rows: Rows, setup: TrialSetup) -> dict[str, float]:
-    """Compute the task's metrics of predicted probabilities, (n,), on their rows."""
-    return {
-        name: METRICS[name].function(probabilities, rows.clicks, rows.impressions)
-        for name in TASK_METRICS[setup.task.kind]
-    }
+    """Compute the task's metrics of predicted probabilities, (n,), where the rows define them."""
+    scored = ScoredRows.of(probabilities, rows.clicks, rows.impressions, rows.groups)
+    return defined_metrics(TASK_METRICS[setup.task.kind], scored)
 
 
 def evaluation_batches(

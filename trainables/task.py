@@ -7,9 +7,9 @@ TaskKind = Literal["ctr"]
 """What is predicted. ``ctr``: the probability that an impression is clicked."""
 
 TASK_METRICS: dict[TaskKind, tuple[str, ...]] = {
-    "ctr": ("roc_auc", "pr_auc", "log_loss", "normalized_entropy"),
+    "ctr": ("roc_auc", "pr_auc", "log_loss", "normalized_entropy", "ece", "gauc"),
 }
-"""The metrics that a study of each task may optimize; defined in ``trainables/metrics.py``."""
+"""The metrics that a study of each task may optimize, where its rows define them; see METRICS."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -342,7 +342,8 @@ def compare_quality(data: PreparedData, folder: Path, *, seeds: int) -> None:
             predicted = trainer.predict(validation)
         clicks, impressions = predicted.label_ids.T
         probabilities = 1 / (1 + np.exp(-predicted.predictions[:, 0]))
-        found["hf_trainer"].append(METRICS["roc_auc"].function(probabilities, clicks, impressions))
+        rows = clicks, impressions, np.arange(len(clicks))
+        found["hf_trainer"].append(METRICS["roc_auc"].function(probabilities, *rows))
         values = {name: round(each[-1], 4) for name, each in found.items()}
         print(f"seed {seed}: {json.dumps(values)}", flush=True)
     behind = statistics.mean(found["hf_trainer"]) - statistics.mean(found["trial"])

@@ -189,6 +189,11 @@ def test_plan_says_what_will_run(data: Path) -> None:
         ("resources.workers=500", "one trial needs 500 x 1 CPUs"),
         ("data.path=gone.csv", "gone.csv"),
         ("data.columns.text=[headline]", "headline"),
+        (
+            "search.metric=gauc",
+            r"the validation split of .*clicks\.csv can't be scored: gauc is undefined.*it needs a "
+            r"group of several rows.*optimize another metric",
+        ),
     ],
 )
 def test_mistake_is_found_before_anything_starts(data: Path, override: str, message: str) -> None:
@@ -199,6 +204,15 @@ def test_mistake_is_found_before_anything_starts(data: Path, override: str, mess
         wrong.run()
 
     assert not Ledger.exists(wrong.folder)
+
+
+def test_metric_by_group_may_be_optimized_where_groups_define_it(data: Path) -> None:
+    lines = data.read_text().splitlines()[1:]
+    rows = [f"{line},query {number // 4}" for number, line in enumerate(lines)]
+    data.write_text("title,clicked,query\n" + "\n".join(rows) + "\n")
+    grouped = study(data, "search.metric=gauc", "data.columns.group=query", "data.split.by=group")
+
+    assert len(grouped.check()) == 200
 
 
 def test_a_precision_that_the_machine_lacks_leaves_no_study_behind(

@@ -24,7 +24,7 @@ def make_table(good: str = "great", bad: str = "dull", num_rows: int = 200) -> C
         ),
         clicks=clicks.astype(np.float32),
         impressions=impressions.astype(np.float32),
-        groups=np.arange(num_rows),
+        groups=np.arange(num_rows) // 10,
         split=(np.arange(num_rows) % 5 // 2).astype(np.int8),
         row_ids=np.arange(num_rows),
         num_source_rows=num_rows,
@@ -40,7 +40,12 @@ def test_it_finds_the_words_that_are_clicked(name: str) -> None:
     result = tfidf_baseline(table, METRICS[name])
 
     assert len(result.test_probabilities) == test.sum()
-    score = ROC_AUC.function(result.test_probabilities, table.clicks[test], table.impressions[test])
+    score = ROC_AUC.function(
+        result.test_probabilities,
+        table.clicks[test],
+        table.impressions[test],
+        table.groups[test],
+    )
     assert score > 0.65
 
 
@@ -72,7 +77,10 @@ def test_validation_is_the_metric_of_its_own_predictions() -> None:
     result = tfidf_baseline(table, ROC_AUC)
 
     assert result.validation == ROC_AUC.function(
-        result.validation_probabilities, table.clicks[inside], table.impressions[inside]
+        result.validation_probabilities,
+        table.clicks[inside],
+        table.impressions[inside],
+        table.groups[inside],
     )
 
 

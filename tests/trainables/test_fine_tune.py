@@ -26,6 +26,7 @@ from trainables.fine_tune import (
     predict_probabilities,
     score,
 )
+from trainables.task import TASK_METRICS
 from trainables.trial_setup import Progress, TrialSetup, Worker
 
 TRIAL = TrialConfig(method="full", learning_rate=3e-3, batch_size=16, epochs=3, dropout=0.1)
@@ -94,6 +95,14 @@ def test_a_loaded_checkpoint_predicts_what_was_evaluated(
     info = read_checkpoint_info(Path(record.path))
     assert (info.trial, info.setup, info.epoch) == (trial, tiny_setup, 1)
     assert info.config_hash == progress.config_hash == tiny_setup.config_hash(trial)
+
+
+def test_an_epoch_reports_what_its_rows_define(tiny_setup: TrialSetup) -> None:
+    metrics = _run(dataclasses.replace(TRIAL, epochs=1), tiny_setup)[0].metrics
+
+    # Each row of this table is a group of its own.
+    defined = set(TASK_METRICS["ctr"]) - {"gauc"}
+    assert set(metrics) == {*defined, "train_loss"}
 
 
 def test_steps_are_counted_over_all_epochs(tiny_setup: TrialSetup) -> None:

@@ -41,7 +41,7 @@ class Winner:
     """Its metrics there."""
 
     def metrics(self, probabilities: np.ndarray) -> dict[str, float]:
-        """Return the task's metrics on the validation rows."""
+        """Return the task's metrics on the validation rows; ``metric`` is always among them."""
         return score(probabilities, self.validation, self.info.setup)
 
     def goodness(self, metrics: Mapping[str, float]) -> float:
@@ -67,7 +67,7 @@ def load_winner(
 
     Raises:
         ValueError: if the checkpoint can't be read or doesn't fit its data or the columns, or the
-            metric is unknown.
+            metric is unknown or undefined on the validation rows.
     """
     if metric not in METRICS:
         raise ValueError(f"there is no metric {metric!r}; there are {', '.join(METRICS)}")
@@ -86,6 +86,12 @@ def load_winner(
     model = load_model(checkpoint)
     validation = data.rows("validation")
     probabilities = predict_probabilities(model, validation)
+    baseline = score(probabilities, validation, info.setup)
+    if metric not in baseline:
+        raise ValueError(
+            f"{metric} can't be measured on the validation rows of {data.folder}, so compression "
+            f"can't be judged by it; they define {', '.join(baseline)}"
+        )
     return Winner(
         info=info,
         features=_features(info, data, text_columns),
@@ -94,7 +100,7 @@ def load_winner(
         train=data.rows("train"),
         validation=validation,
         probabilities=probabilities,
-        baseline=score(probabilities, validation, info.setup),
+        baseline=baseline,
     )
 
 

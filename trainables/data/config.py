@@ -1,14 +1,25 @@
 """Where the table is, what its columns mean, and how it is split."""
 
+import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from trainables.data.fields import TimePart
 from trainables.data.token_rows import TextLayout
 
 SplitName = Literal["train", "validation", "test"]
 """The parts of a table: fitted on, chosen by, and scored once at the end."""
+
+LATER_SETTINGS = (
+    "second_segment",
+    "optional_text",
+    "markers",
+    "categorical",
+    "numeric",
+    "time_features",
+)
+"""Settings of the columns without which tables had fingerprints before."""
 
 SPLIT_NAMES: tuple[SplitName, ...] = ("train", "validation", "test")
 
@@ -117,6 +128,16 @@ class Columns:
     def has_fields(self) -> bool:
         """Return whether a model sees anything beside text."""
         return bool(self.fields or self.time_features)
+
+    def meaning(self) -> dict[str, Any]:
+        """Return what a fingerprint covers: settings that came later count where they are used."""
+        settings = dataclasses.asdict(self)
+        usual = dataclasses.asdict(Columns(text=("text",), label="label"))
+        return {
+            name: value
+            for name, value in settings.items()
+            if name not in LATER_SETTINGS or value != usual[name]
+        }
 
     @property
     def layout(self) -> TextLayout:

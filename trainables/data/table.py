@@ -140,7 +140,7 @@ def _fingerprint(
     rows: CheckedRows,
     arrays: Iterable[np.ndarray],
 ) -> str:
-    meaning = {"columns": dataclasses.asdict(columns), "task": dataclasses.asdict(task)}
+    meaning = {"columns": columns.meaning(), "task": dataclasses.asdict(task)}
     digest = hashlib.sha256(json.dumps(meaning, sort_keys=True).encode())
     for column in rows.texts:
         for text in column.content():

@@ -68,6 +68,15 @@ def test_the_uncompressed_export_scores_what_training_scored(
     assert report.candidates[0].metric_drop == pytest.approx(0, abs=1e-5)
 
 
+def test_a_metric_that_the_validation_rows_do_not_define_judges_nothing(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=r"gauc can't be measured on the validation rows"):
+        compress(
+            checkpoint, CONFIG, tmp_path / "b", text_columns=("title",), metric="gauc", lineage={}
+        )
+
+
 def test_pruned_candidates_have_smaller_matrices_and_files(report: CompressionReport) -> None:
     whole, _, pruned, pruned_int8 = report.candidates
 

@@ -105,11 +105,15 @@ def test_single_words_reach_visibly_less_than_the_ceiling(
         tfidf_baseline(table, METRICS["roc_auc"]).test_probabilities,
         table.clicks[test],
         table.impressions[test],
+        table.groups[test],
     )
 
     assert 0.54 < baseline < 0.65
     ceiling = METRICS["roc_auc"].function(
-        true_probabilities(config, table)[test], table.clicks[test], table.impressions[test]
+        true_probabilities(config, table)[test],
+        table.clicks[test],
+        table.impressions[test],
+        table.groups[test],
     )
     assert 0.72 < ceiling < 0.80
 
