@@ -16,7 +16,9 @@ from trainables.data.prepared import PreparedData, Rows
 from trainables.data.table import ClickTable, load_clicks
 from trainables.data.truth import true_probabilities
 from trainables.fine_tune import predict_probabilities
-from trainables.metrics import METRICS
+from trainables.metrics import METRICS, defined_metrics
+from trainables.scored_rows import ScoredRows
+from trainables.task import TASK_METRICS
 
 
 def score_test_split(
@@ -38,7 +40,10 @@ def score_test_split(
     }
     others, note = _references(config, rows)
     probabilities.update(others)
-    metrics = tuple(dict.fromkeys((config.search.metric, "roc_auc")))
+    first = (config.search.metric, "roc_auc")
+    names = tuple(dict.fromkeys((*first, *TASK_METRICS[config.task.kind])))
+    measured = rows.clicks, rows.impressions, rows.groups
+    metrics = tuple(defined_metrics(names, ScoredRows.of(probabilities[BUNDLE], *measured)))
     lift = {}
     if BASELINE in probabilities:
         lift = {name: _lift(name, probabilities, rows) for name in metrics}
@@ -62,6 +67,8 @@ def _references(config: StudyConfig, rows: Rows) -> tuple[dict[str, np.ndarray],
         return {}, f"no baseline: the table can't be read any more ({error})"
     if not _same_rows(table, rows):
         return {}, f"no baseline: {config.data.path} has changed since the study began"
+    if not config.data.columns.text:
+        return {}, "no baseline: the table has no text"
     metric = METRICS[config.search.metric]
     found = {BASELINE: tfidf_baseline(table, metric).test_probabilities}
     if config.data.truth is None:

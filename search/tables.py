@@ -38,6 +38,9 @@ STATE_WORDS = {
     "failed": "failed",
 }
 
+NUM_METRICS = 2
+"""Metrics of the test split that a terminal shows: the study's, and ROC-AUC."""
+
 
 def open_console() -> Console:
     """Return the console of standard output."""
@@ -127,10 +130,12 @@ def scores_table(evidence: StudyEvidence) -> Table:
     assert evidence.scores is not None
     table = _table("test split, scored once, with 95 % bootstrap intervals")
     table.add_column("")
-    for metric in evidence.scores.scores:
+    # As many as a terminal has room for; the report has them all.
+    shown_metrics = list(evidence.scores.scores)[:NUM_METRICS]
+    for metric in shown_metrics:
         table.add_column(METRICS[metric].label)
     for model, label in LABELS.items():
-        cells = [by_model.get(model) for by_model in evidence.scores.scores.values()]
+        cells = [evidence.scores.scores[metric].get(model) for metric in shown_metrics]
         if any(cells):
             shown = ("" if score is None else format_interval(score) for score in cells)
             table.add_row(label, *shown)

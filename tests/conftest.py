@@ -7,8 +7,13 @@ import string
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
+
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("clicktune", deadline=None)
+hypothesis.settings.load_profile("clicktune")
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -25,9 +25,7 @@ space:
   batch_size: {choice: [8, 16]}
 search: {algorithm: random, scheduler: asha, trials: 9, epochs: 4, max_failures: 1}
 """
-few_examples = settings(
-    max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+few_examples = settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 GRID = ["search.algorithm=grid", "space={batch_size: {choice: [8, 16, 24]}, method: full}"]
 
 

@@ -92,7 +92,7 @@ def test_without_a_scheduler_every_trial_runs_all_epochs() -> None:
     assert expected_epochs(NONE, 12) == 3
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(trials=st.integers(1, 3_000), epochs=st.integers(1, 9))
 def test_asha_saves_epochs_and_never_adds_any(trials: int, epochs: int) -> None:
     search = SearchConfig(scheduler="asha", epochs=epochs)

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from trainables.baselines import tfidf_baseline
+from trainables.data.raw_fields import RawFields
 from trainables.data.table import ClickTable
+from trainables.data.text_column import TextColumn
+from trainables.data.token_rows import TextLayout
 from trainables.metrics import METRICS
 
 ROC_AUC = METRICS["roc_auc"]
@@ -19,8 +22,8 @@ def make_table(good: str = "great", bad: str = "dull", num_rows: int = 200) -> C
     clicks = rng.binomial(impressions, np.where(liked, 0.4, 0.1))
     return ClickTable(
         texts=(
-            [good if row % 2 else bad for row in range(num_rows)],
-            [good if like else bad for like in liked],
+            TextColumn.of([good if row % 2 else bad for row in range(num_rows)]),
+            TextColumn.of([good if like else bad for like in liked]),
         ),
         clicks=clicks.astype(np.float32),
         impressions=impressions.astype(np.float32),
@@ -28,6 +31,8 @@ def make_table(good: str = "great", bad: str = "dull", num_rows: int = 200) -> C
         split=(np.arange(num_rows) % 5 // 2).astype(np.int8),
         row_ids=np.arange(num_rows),
         num_source_rows=num_rows,
+        fields=RawFields(),
+        layout=TextLayout.of(2),
         fingerprint="0123456789abcdef",
     )
 
@@ -88,3 +93,21 @@ def test_texts_without_words_are_told_apart_by_their_characters() -> None:
     result = tfidf_baseline(make_table(good="😀", bad="🗑"), ROC_AUC)
 
     assert result.validation > 0.5
+
+
+def test_it_sees_whether_two_segments_agree() -> None:
+    rng = np.random.default_rng(0)
+    words = np.array([f"word{number}" for number in range(40)])
+    asked, given = rng.choice(words, 600), rng.choice(words, 600)
+    agree = rng.random(600) < 0.5
+    table = dataclasses.replace(
+        make_table(num_rows=600),
+        texts=(TextColumn.of(asked), TextColumn.of(np.where(agree, asked, given))),
+        clicks=agree.astype(np.float32),
+        impressions=np.ones(600, np.float32),
+    )
+
+    result = tfidf_baseline(table, ROC_AUC)
+
+    # No single word says anything.
+    assert result.validation > 0.95

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -37,7 +37,6 @@ def test_neighbours_are_dropped_independently() -> None:
     probability=st.floats(0, 0.99),
     seed=st.integers(0, 2**31),
 )
-@settings(deadline=None)
 def test_what_stays_is_scaled_and_the_seed_decides(
     shape: tuple[int, ...], probability: float, seed: int
 ) -> None:

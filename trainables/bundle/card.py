@@ -40,7 +40,7 @@ market, the same way of logging clicks.
 
 ## Limits
 
-- A probability is as well calibrated as the clicks of the training period; recalibrate it when the
+- Probabilities were brought to the click rates of the validation rows; recalibrate them when the
   click rate moves, and train again when products or wording do.
 - Clicks are what people were shown and chose to click. Where the log favours a position or a brand,
   so do the predictions.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.metadata
+import json
 import os
 import platform
 import shutil
@@ -16,6 +17,7 @@ from trainables.bundle.card import model_card
 from trainables.bundle.features import Features
 from trainables.bundle.manifest import (
     BUNDLE_FILES,
+    CALIBRATION_FILE,
     CARD_FILE,
     FEATURES_FILE,
     MANIFEST_FILE,
@@ -29,6 +31,7 @@ from trainables.bundle.manifest import (
     replace_text,
 )
 from trainables.bundle.predictor import RowScorer, log_odds
+from trainables.calibration import Calibration
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -52,7 +55,12 @@ kernels for the float operations around them, int8 layers were seen to differ by
 
 
 def stage_bundle(
-    folder: Path, *, graph: Path, tokenizer: "Tokenizer", features: Features
+    folder: Path,
+    *,
+    graph: Path,
+    tokenizer: "Tokenizer",
+    features: Features,
+    calibration: Calibration | None = None,
 ) -> RowScorer:
     """Put the parts that predict into a new folder, and load them from there.
 
@@ -61,11 +69,15 @@ def stage_bundle(
         graph: The ONNX graph, copied.
         tokenizer: Set to truncate as in training.
         features: What the predictor needs to know.
+        calibration: What becomes of the graph's probabilities; None: nothing.
     """
     folder.mkdir(parents=True)
     shutil.copyfile(graph, folder / MODEL_FILE)
     tokenizer.save(str(folder / TOKENIZER_FILE), pretty=False)
     (folder / FEATURES_FILE).write_text(features.to_json(), encoding="utf-8")
+    calibration = Calibration() if calibration is None else calibration
+    text = json.dumps(calibration.to_dict(), indent=2) + "\n"
+    (folder / CALIBRATION_FILE).write_text(text, encoding="utf-8")
     return RowScorer(folder, num_threads=1)
 
 
@@ -84,8 +96,8 @@ def record_parity(
         uncompressed: (n,) what the model gave before compression.
         precision: Of the graph; decides the tolerance.
     """
-    together = scorer.predict(rows)
-    alone = np.concatenate([scorer.predict([row]) for row in rows])
+    together = scorer.score(rows)
+    alone = np.concatenate([scorer.score([row]) for row in rows])
     return Parity(
         rows=tuple(dict(row) for row in rows),
         probabilities=tuple(together.tolist()),

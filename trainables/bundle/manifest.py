@@ -16,9 +16,10 @@ MANIFEST_FILE = "manifest.json"
 MODEL_FILE = "model.onnx"
 TOKENIZER_FILE = "tokenizer.json"
 FEATURES_FILE = "features.json"
+CALIBRATION_FILE = "calibration.json"
 CARD_FILE = "README.md"
 
-BUNDLE_FILES = (MODEL_FILE, TOKENIZER_FILE, FEATURES_FILE, CARD_FILE)
+BUNDLE_FILES = (MODEL_FILE, TOKENIZER_FILE, FEATURES_FILE, CALIBRATION_FILE, CARD_FILE)
 """The files of a bundle beside its manifest."""
 
 SCHEMA_VERSION = 1
@@ -42,7 +43,7 @@ class Step:
     """What the model scored after one step of its compression."""
 
     name: str
-    """uncompressed, pruned, recovered, exported, int8."""
+    """uncompressed, pruned, recovered, exported, int8, calibrated."""
     metrics: Mapping[str, float]
     """Metrics on the validation split."""
 
@@ -58,7 +59,8 @@ class Parity:
     rows: tuple[Mapping[str, RowValue], ...]
     """Values by column, from the validation split."""
     probabilities: tuple[float, ...]
-    """What the bundle's predictor gave for all rows in one call."""
+    """What the bundle's graph gave for all rows in one call, before calibration, which could make a
+    difference between two CPUs larger or smaller."""
     uncompressed: tuple[float, ...]
     """What the model gave before compression."""
     tolerance: float

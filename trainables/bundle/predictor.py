@@ -1,5 +1,6 @@
 """Run a bundle: rows in, click probabilities out; needs onnxruntime, tokenizers and numpy."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,6 +9,7 @@ import numpy as np
 
 from trainables.bundle.features import Features, read_features
 from trainables.bundle.manifest import (
+    CALIBRATION_FILE,
     FEATURES_FILE,
     MODEL_FILE,
     TOKENIZER_FILE,
@@ -15,6 +17,7 @@ from trainables.bundle.manifest import (
     check_files,
     read_manifest,
 )
+from trainables.calibration import Calibration
 from trainables.data.row_inputs import RowInputs
 from trainables.data.token_rows import TokenRows, tokenize
 
@@ -80,7 +83,11 @@ class Predictor:
 
     def predict_inputs(self, inputs: RowInputs) -> np.ndarray:
         """Return the probabilities, (n,) float64, of rows that are encoded already."""
-        return run_graph(self._scorer.session, inputs)
+        return self._scorer.calibration.apply(run_graph(self._scorer.session, inputs))
+
+    def replay(self) -> np.ndarray:
+        """Return what the graph gives now for the rows that were recorded at export."""
+        return self._scorer.score(self.manifest.parity.rows)
 
 
 class RowScorer:
@@ -89,10 +96,15 @@ class RowScorer:
     def __init__(self, folder: Path, *, num_threads: int | None) -> None:
         self.features = read_features(folder / FEATURES_FILE)
         self.tokenizer = load_bundled_tokenizer(folder / TOKENIZER_FILE, self.features)
+        self.calibration = read_calibration(folder / CALIBRATION_FILE)
         self.session = open_graph(folder / MODEL_FILE, num_threads=num_threads)
 
     def predict(self, rows: Any, *, first_row: int = 0) -> np.ndarray:  # noqa: ANN401 - see below
         """See :meth:`Predictor.predict`."""
+        return self.calibration.apply(self.score(rows, first_row=first_row))
+
+    def score(self, rows: Any, *, first_row: int = 0) -> np.ndarray:  # noqa: ANN401 - see above
+        """Return the graph's probabilities, (n,) float64, before calibration."""
         columns = _columns_of(rows, self.features.columns, first_row)
         num_rows = len(next(iter(columns.values())))
         probabilities = np.empty(num_rows, dtype=np.float64)
@@ -137,6 +149,18 @@ class RowScorer:
                             "Unicode; decode it with errors='replace'"
                         ) from None
             raise
+
+
+def read_calibration(path: Path) -> Calibration:
+    """Read what becomes of a graph's probabilities.
+
+    Raises:
+        ValueError: if it can't be read.
+    """
+    try:
+        return Calibration.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, OSError, RecursionError) as error:
+        raise ValueError(f"{path} can't be read as a bundle's calibration: {error}") from error
 
 
 def open_graph(path: Path, *, num_threads: int | None) -> "InferenceSession":

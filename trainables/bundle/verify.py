@@ -64,7 +64,7 @@ def verify_bundle(folder: str | Path) -> VerifyResult:
 
 def _replay(predictor: Predictor) -> float:
     parity = predictor.manifest.parity
-    replayed = predictor.predict(parity.rows)
+    replayed = predictor.replay()
     differences = np.abs(log_odds(replayed) - log_odds(np.asarray(parity.probabilities)))
     worst = int(np.argmax(differences))
     # Written so that a NaN fails too.

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from trainables.calibration import CalibrationKind
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CompressionConfig:
@@ -23,6 +25,9 @@ class CompressionConfig:
     """Learning rate at the start of recovery; it falls to 0 at the end."""
     importance_rows: int = 512
     """Training rows that the importance of heads and units is measured on."""
+    calibration: CalibrationKind = "platt"
+    """How the bundle's probabilities are brought to the validation rows' click rates: none,
+    temperature, platt or isotonic. None of them changes a ranking."""
     seed: int = 0
     """Seeds the rows that importance is measured on, and recovery."""
 

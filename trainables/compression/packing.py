@@ -17,6 +17,7 @@ from trainables.bundle.export import (
 )
 from trainables.bundle.features import Features
 from trainables.bundle.manifest import BundleManifest, Latency, Parity, RowValue, Step
+from trainables.calibration import Calibration
 from trainables.compression.measure import NUM_ROWS, spread_over_lengths
 from trainables.compression.report import Candidate
 from trainables.compression.winner import Winner
@@ -31,6 +32,7 @@ def write_bundle(
     candidate: Candidate,
     graph: Path,
     *,
+    calibration: Calibration,
     staging: Path,
     output: Path,
     lineage: Mapping[str, Any],
@@ -41,6 +43,7 @@ def write_bundle(
         winner: The model before compression.
         candidate: What was measured.
         graph: The candidate's ONNX file.
+        calibration: What becomes of its probabilities.
         staging: A folder to make, on the same file system as ``output``.
         output: The bundle's folder.
         lineage: JSON values that say where the checkpoint comes from.
@@ -48,7 +51,9 @@ def write_bundle(
     encoder = winner.info.setup.encoder
     tokenizer = load_tokenizer(find_encoder(encoder), max_tokens=encoder.max_tokens)
     features = winner.features
-    scorer = stage_bundle(staging, graph=graph, tokenizer=tokenizer, features=features)
+    scorer = stage_bundle(
+        staging, graph=graph, tokenizer=tokenizer, features=features, calibration=calibration
+    )
     chosen = spread_over_lengths(winner.validation.tokens.lengths, NUM_PARITY_ROWS)
     rows = _raw_rows(winner, chosen)
     served = scorer.encode({name: [row[name] for row in rows] for name in features.columns})

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import dataclasses
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,6 +43,7 @@ class _Exported:
     precision: Precision
     shapes: dict[str, list[int]]
     steps: tuple[tuple[str, dict[str, float]], ...]
+    probabilities: np.ndarray
 
 
 def compress(  # noqa: PLR0913 - the fields of a CompressionJob, by name
@@ -94,10 +96,16 @@ def compress(  # noqa: PLR0913 - the fields of a CompressionJob, by name
         candidates = _measure(winner, exported)
         chosen, reason = choose(candidates, config, metric)
         if chosen is not None:
+            probabilities = exported[chosen].probabilities
+            calibration = winner.calibrate(config.calibration, probabilities)
+            calibrated = winner.metrics(calibration.apply(probabilities))
+            steps = (*candidates[chosen].steps, ("calibrated", calibrated))
+            candidates[chosen] = dataclasses.replace(candidates[chosen], steps=steps)
             write_bundle(
                 winner,
                 candidates[chosen],
                 exported[chosen].graph,
+                calibration=calibration,
                 staging=Path(work) / "bundle",
                 output=output,
                 lineage=lineage,
@@ -195,10 +203,16 @@ def _export(
     precision: Precision
     for path, precision, step in ((graph, "fp32", "exported"), (smaller, "int8", "int8")):
         session = open_graph(path, num_threads=torch.get_num_threads())
-        metrics = winner.metrics(run_graph(session, winner.validation.inputs))
+        probabilities = run_graph(session, winner.validation.inputs)
+        metrics = winner.metrics(probabilities)
         steps = [*steps, (step, metrics)]
         yield _Exported(
-            graph=path, keep_fraction=keep, precision=precision, shapes=shapes, steps=tuple(steps)
+            graph=path,
+            keep_fraction=keep,
+            precision=precision,
+            shapes=shapes,
+            steps=tuple(steps),
+            probabilities=probabilities,
         )
 
 

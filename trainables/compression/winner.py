@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trainables.bundle.features import Features
+from trainables.calibration import Calibration, CalibrationKind, fit_calibration
 from trainables.checkpoint import CheckpointInfo, load_model, read_checkpoint_info
 from trainables.data.fields import Fields
 from trainables.data.prepared import PreparedData, Rows
@@ -43,6 +44,11 @@ class Winner:
     def metrics(self, probabilities: np.ndarray) -> dict[str, float]:
         """Return the task's metrics on the validation rows; ``metric`` is always among them."""
         return score(probabilities, self.validation, self.info.setup)
+
+    def calibrate(self, kind: CalibrationKind, probabilities: np.ndarray) -> Calibration:
+        """Fit a calibration to the validation rows, from what a candidate gives for them."""
+        rows = self.validation
+        return fit_calibration(kind, probabilities, rows.clicks, rows.impressions)
 
     def goodness(self, metrics: Mapping[str, float]) -> float:
         """Return the study's metric, turned so that higher is better."""

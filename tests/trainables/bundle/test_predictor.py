@@ -77,7 +77,7 @@ def test_no_rows_give_no_probabilities(predictor: Predictor) -> None:
         assert result.dtype == np.float64
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     rows=st.lists(
         st.tuples(
