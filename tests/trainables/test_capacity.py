@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainables.capacity import BARRED, LARGEST_SCORE, assign_within
@@ -36,6 +36,7 @@ def best_sum(scores: np.ndarray, limits: np.ndarray) -> int | None:
     return max(sums, default=None)
 
 
+@settings(deadline=None)
 @given(problem=problems())
 def test_no_assignment_within_the_limits_has_a_larger_sum(problem: Problem) -> None:
     scores, limits = problem

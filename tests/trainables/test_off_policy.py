@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
@@ -58,6 +58,7 @@ def intervals(*values: PolicyValue) -> np.ndarray:
     return np.array([(value.low, value.high) for value in values])
 
 
+@settings(deadline=None)
 @given(rows=logged_rows())
 def test_the_logging_policy_s_own_value_is_the_mean_reward(rows: Rows) -> None:
     rewards, propensities, _ = rows
@@ -76,6 +77,7 @@ def test_the_logging_policy_s_own_value_is_the_mean_reward(rows: Rows) -> None:
         assert value.high - value.low >= 2 * 1.95 * error
 
 
+@settings(deadline=None)
 @given(rows=logged_rows(), factor=st.floats(0.1, 1.0))
 def test_the_self_normalized_estimate_does_not_depend_on_the_weights_scale(
     rows: Rows, factor: float
@@ -91,6 +93,7 @@ def test_the_self_normalized_estimate_does_not_depend_on_the_weights_scale(
     assert rewards.min() - 1e-9 <= value.value <= rewards.max() + 1e-9
 
 
+@settings(deadline=None)
 @given(rows=logged_rows(), shift=st.floats(-5, 5))
 def test_estimates_follow_a_constant_added_to_rewards(rows: Rows, shift: float) -> None:
     rewards, propensities, chosen = rows
@@ -105,6 +108,7 @@ def test_estimates_follow_a_constant_added_to_rewards(rows: Rows, shift: float) 
     assert both(shift) == pytest.approx(both(0.0) + shift, abs=1e-6)
 
 
+@settings(deadline=None)
 @given(rows=logged_rows(), copies=st.integers(2, 4))
 def test_copied_rows_add_nothing_when_they_are_clusters(rows: Rows, copies: int) -> None:
     clusters = np.arange(len(rows[0]))
@@ -169,7 +173,7 @@ def test_intervals_hold_the_true_value_at_their_nominal_rate() -> None:
             for estimator, value in estimate_all(log, policy, log.predicted).items():
                 held[name, estimator] += value.low <= truth <= value.high
 
-    # Of 200 intervals that each hold it with 95 %, between 182 and 197 do, in 99 % of such tests.
+    # Of 200 intervals that each hold it with 95 %, from 181 to 197 do, in 99 % of such tests.
     low, high = binom.interval(0.99, NUM_LOGS, 0.95)
     assert len(held) == 6
     assert {key: count for key, count in held.items() if not low <= count <= high} == {}
@@ -183,6 +187,7 @@ def test_a_log_with_enough_rows_warns_of_nothing(log: PlacementLog) -> None:
             assert value.mean_weight == pytest.approx(1, abs=0.2)
 
 
+@settings(deadline=None)
 @given(rows=logged_rows(), unit=st.sampled_from([1e-120, 1e120]))
 def test_estimates_do_not_depend_on_the_rewards_unit(rows: Rows, unit: float) -> None:
     rewards, propensities, chosen = rows
@@ -190,6 +195,14 @@ def test_estimates_do_not_depend_on_the_rewards_unit(rows: Rows, unit: float) ->
     value, scaled = snips(*rows), snips(rewards * unit, propensities, chosen)
 
     assert intervals(scaled) / unit == pytest.approx(intervals(value), abs=1e-9)
+
+
+def test_rewards_that_cancel_out_have_an_interval() -> None:
+    halves = np.full(3, 0.5)
+
+    value = ips(np.array([1.0, -1.0, 1e-110]), halves, halves)
+
+    assert (value.low, value.high) == pytest.approx((-1.96 / 3**0.5, 1.96 / 3**0.5), rel=1e-3)
 
 
 def test_few_effective_rows_and_few_clicks_are_warned_of() -> None:

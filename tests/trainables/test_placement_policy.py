@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -59,6 +59,7 @@ def test_a_share_of_whole_rows_is_not_lost_to_rounding() -> None:
     assert np.bincount(chosen).tolist() == [29, 71]
 
 
+@settings(deadline=None)
 @given(scores=SCORES)
 def test_capacity_for_all_rows_changes_nothing_but_ties(scores: np.ndarray) -> None:
     rows = np.arange(len(scores))
@@ -69,6 +70,7 @@ def test_capacity_for_all_rows_changes_nothing_but_ties(scores: np.ndarray) -> N
     assert bounded == pytest.approx(free, abs=np.abs(scores).max() * 2.0**-40)
 
 
+@settings(deadline=None)
 @given(scores=SCORES, temperature=st.floats(1e-3, 1e6))
 def test_softmax_gives_distributions_that_follow_the_scores(
     scores: np.ndarray, temperature: float
