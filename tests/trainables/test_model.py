@@ -33,7 +33,8 @@ def test_padding_does_not_change_a_rows_logit(tiny_encoder: Path, num_segments: 
 
 
 def test_head_starts_at_the_base_rate(tiny_encoder: Path) -> None:
-    model = build_text_model(tiny_encoder, TrialConfig(), num_segments=1, base_rate=0.05)
+    model = build_text_model(tiny_encoder, TrialConfig(), num_segments=1)
+    model.set_base_rate(0.05)
 
     assert model.head.bias.item() == pytest.approx(math.log(0.05 / 0.95))
 

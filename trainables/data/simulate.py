@@ -13,6 +13,15 @@ ad format; each is clicked independently with probability
         + ad format + evening * cos(2 pi (hour - 20) / 24) + weekend
     )
 
+Who sees which of a query's candidates where is left to chance: a page's ad format is drawn by its
+share of the searches, its six products and their order uniformly. Given that a product is on a
+page, each position was as likely, so an impression's ``propensity``, the probability of its ad
+format and position, is
+
+    share[ad format] / 6
+
+Impressions of one page aren't independent: they share the ad format, and no two of them a position.
+
 The relation, colour and property of a query and a title are expressed in different words (couch and
 sofa), so that whether they match can't be read off single words.
 """
@@ -84,8 +93,8 @@ class Simulation:
     """A simulated log and what it was drawn from."""
 
     log: pd.DataFrame
-    """What a shop would have: one row an impression with ``label``, or one row for each query and
-    title with ``impressions`` and ``clicks``."""
+    """What a shop would have: one row an impression with ``label`` and ``propensity``, or one row
+    for each query and title with ``impressions`` and ``clicks``."""
     truth: pd.DataFrame
     """``row`` of the log and its true click ``probability``; aggregated: the mean over the row's
     impressions."""
@@ -203,6 +212,8 @@ def _one_row_an_impression(
     log["ad_format"] = np.array(list(market.AD_FORMATS))[shown["ad_format"]]
     log["position"] = shown["position"] + 1
     log["label"] = shown["label"]
+    shares = np.array([share for share, _ in market.AD_FORMATS.values()])
+    log["propensity"] = shares[shown["ad_format"]] / len(market.EXAMINATION)
     return log, probability
 
 

@@ -39,7 +39,8 @@ ROWS = [
 @pytest.fixture(scope="session")
 def pair_model(tiny_encoder: Path) -> ClickModel:
     """A model of two segments whose predictions differ clearly from row to row."""
-    model = build_text_model(tiny_encoder, TrialConfig(), num_segments=2, base_rate=0.2)
+    model = build_text_model(tiny_encoder, TrialConfig(), num_segments=2)
+    model.set_base_rate(0.2)
     model.head.weight.data *= 20
     return model.eval()
 

@@ -116,12 +116,16 @@ def test_the_bundle_scores_what_its_candidate_scored(
     assert report.chosen is not None
     rows = PreparedData.open(Path(tiny_setup.data_folder)).rows("validation")
 
-    by_tokens = score_bundle(Path(report.bundle), rows, num_threads=1)
+    by_inputs = score_bundle(Path(report.bundle), rows, num_threads=1)
     by_text = Predictor(report.bundle, 1).predict([{"title": text} for (text,) in rows.texts()])
 
-    np.testing.assert_allclose(by_tokens, by_text, atol=1e-9)
-    metrics = score(by_tokens, rows, tiny_setup)
-    assert metrics == pytest.approx(report.candidates[report.chosen].metrics, abs=1e-9)
+    np.testing.assert_allclose(by_inputs, by_text, atol=1e-9)
+    chosen = report.candidates[report.chosen]
+    metrics = score(by_inputs, rows, tiny_setup)
+    assert metrics == pytest.approx(dict(chosen.steps)["calibrated"], abs=1e-9)
+    # Calibration changes how likely a click is said to be, and no ranking.
+    assert metrics["roc_auc"] == pytest.approx(chosen.metrics["roc_auc"], abs=1e-9)
+    assert metrics["log_loss"] < chosen.metrics["log_loss"]
 
 
 def test_where_nothing_is_good_enough_there_is_no_bundle(checkpoint: Path, tmp_path: Path) -> None:
@@ -164,7 +168,7 @@ def test_mistakes_are_found_before_any_work(checkpoint: Path, tmp_path: Path) ->
     for folder, output, columns, metric, problem in (
         (tmp_path, "out", ("title",), "roc_auc", "holds no checkpoint"),
         (checkpoint, "taken", ("title",), "roc_auc", "exists and is not a bundle"),
-        (checkpoint, "out", ("a", "b"), "roc_auc", r"reads 1 segments, which 2 text columns"),
+        (checkpoint, "out", ("a", "b"), "roc_auc", r"was trained on 1 text columns, not on 2"),
         (checkpoint, "out", ("title",), "accuracy", "there is no metric 'accuracy'"),
         (stale, "out", ("title",), "roc_auc", "was trained on data ffffffffffffffff"),
         (moved, "out", ("title",), "roc_auc", r"the encoder .* has changed since"),
