@@ -39,12 +39,28 @@ class FinalScores:
     """By metric, then by model: bundle, winner, baseline, ceiling."""
     lift: Mapping[str, Score]
     """By metric: bundle minus baseline, with the interval of the paired difference."""
+    placement: Mapping[str, Any] | None = None
+    """placement: what the bundle's best placements would earn (PlacementReport), as JSON values."""
     note: str = ""
     """Why a line is missing."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the scores as JSON values."""
         return dataclasses.asdict(self)
+
+    def policy_sentences(self) -> list[str]:
+        """Say what the bundle's placements would earn, for a placement study."""
+        if self.placement is None:
+            return []
+        sentences = [f"The log earned {self.placement['logged']:.4f} clicks an impression."]
+        for estimate in self.placement["estimates"].values():
+            sentences.append(
+                f"The bundle's best placements would earn {estimate['value']:.4f} "
+                f"({estimate['low']:.4f} to {estimate['high']:.4f}) by {estimate['estimator']}, "
+                f"from {estimate['effective_sample_size']:.0f} effective impressions."
+                + (f" Caution: {estimate['warning']}." if estimate["warning"] else "")
+            )
+        return sentences
 
     def summary(self) -> dict[str, Any]:
         """Return what a bundle's manifest and model card say: a number or an interval by name."""
@@ -55,6 +71,12 @@ class FinalScores:
                 found[name] = round(score.value, 6)
                 if score.low is not None and score.high is not None:
                     found[f"{name}, 95 % interval"] = [round(score.low, 4), round(score.high, 4)]
+        if self.placement is not None:
+            found["clicks an impression, logged"] = round(self.placement["logged"], 6)
+            for name, estimate in self.placement["estimates"].items():
+                found[f"clicks an impression, best placements by {name}"] = round(
+                    estimate["value"], 6
+                )
         return found
 
     @classmethod

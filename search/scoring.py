@@ -1,7 +1,9 @@
 """Score the test split, once, with everything that the report compares."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -9,7 +11,9 @@ from search.final_scores import BASELINE, BUNDLE, CEILING, WINNER, FinalScores, 
 from search.study_config import StudyConfig
 from trainables.baselines import tfidf_baseline
 from trainables.bootstrap import bootstrap_difference, bootstrap_interval
-from trainables.bundle.manifest import MODEL_FILE, file_record
+from trainables.bundle.features import read_features
+from trainables.bundle.manifest import FEATURES_FILE, MODEL_FILE, file_record
+from trainables.bundle.predictor import Predictor
 from trainables.bundle.scoring import score_bundle
 from trainables.checkpoint import load_model
 from trainables.data.prepared import PreparedData, Rows
@@ -17,6 +21,7 @@ from trainables.data.table import ClickTable, load_clicks
 from trainables.data.truth import true_probabilities
 from trainables.fine_tune import predict_probabilities
 from trainables.metrics import METRICS, defined_metrics
+from trainables.placement import Placements, evaluate_placements
 from trainables.scored_rows import ScoredRows
 from trainables.task import TASK_METRICS
 
@@ -55,8 +60,26 @@ def score_test_split(
             for name in metrics
         },
         lift=lift,
+        placement=_placement(config, data, rows, bundle),
         note=note,
     )
+
+
+def _placement(
+    config: StudyConfig, data: PreparedData, rows: Rows, bundle: Path
+) -> dict[str, Any] | None:
+    """Estimate what the bundle's best placements of the test rows would earn."""
+    features = read_features(bundle / FEATURES_FILE)
+    if not features.placement or rows.propensities is None:
+        return None
+    predictor = Predictor(bundle)
+    report = evaluate_placements(
+        Placements.of(data, features.placement),
+        rows,
+        predictor.predict_inputs,
+        max_share=config.task.max_placement_share,
+    )
+    return dataclasses.asdict(report)
 
 
 def _references(config: StudyConfig, rows: Rows) -> tuple[dict[str, np.ndarray], str]:

@@ -122,6 +122,11 @@ class StudyConfig:
             )
         if self.winners < 1:
             raise ValueError(f"winners must be at least 1, got {self.winners}")
+        if unknown := sorted(set(self.task.placement) - set(self.data.columns.categorical)):
+            raise ValueError(
+                f"task.placement names {', '.join(unknown)}, which a model must see to choose by; "
+                "list it under data.columns.categorical"
+            )
         self._check_space()
 
     def _check_space(self) -> None:

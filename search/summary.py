@@ -78,6 +78,7 @@ def _scored(evidence: StudyEvidence) -> list[str]:
             f"The test split was scored for {evidence.num_scored} bundles of this study, so its "
             "result is a little optimistic if the better one was picked."
         )
+    sentences += evidence.scores.policy_sentences()
     if evidence.scores.note:
         sentences.append(f"There is {evidence.scores.note}.")
     return sentences

@@ -64,3 +64,20 @@ def predict(folder: Path, table: Path, output: Path, threads: int | None) -> Non
     with preflight():
         num_rows = predict_file(folder, table, output, num_threads=threads)
     click.echo(f"wrote {output}: {num_rows:,} rows")
+
+
+@bundle.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("table", type=click.Path(path_type=Path))
+@click.argument("output", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--max-share", type=click.FloatRange(0, 1), help="Most rows of one placement.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads; default: one for each core.")
+def place(
+    folder: Path, table: Path, output: Path, max_share: float | None, threads: int | None
+) -> None:
+    """Choose each row's best placement, and write TABLE with it to OUTPUT."""
+    from trainables.bundle.place_file import place_file
+
+    with preflight():
+        num_rows = place_file(folder, table, output, max_share=max_share, num_threads=threads)
+    click.echo(f"wrote {output}: {num_rows:,} rows")

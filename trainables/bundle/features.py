@@ -27,6 +27,11 @@ class Features:
     fields: Fields = field(default_factory=Fields)
     """How the other columns become codes and numbers."""
 
+    placement: tuple[str, ...] = ()
+    """Categorical columns that make a placement; empty: the bundle chooses none."""
+    placements: tuple[tuple[str, ...], ...] = ()
+    """The placements that it chooses from: values of those columns."""
+
     @property
     def columns(self) -> tuple[str, ...]:
         """All columns that a row must have."""
@@ -61,12 +66,23 @@ def read_features(path: Path) -> Features:
             max_tokens=max_tokens,
             layout=_layout(layout, len(text)),
             fields=Fields.from_dict(fields),
+            placement=_texts(raw["placement"]),
+            placements=tuple(_texts(values) for values in raw["placements"]),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} can't be read as a bundle's features: {error}") from error
+    widths = {len(values) for values in features.placements}
+    if widths - {len(features.placement)} or set(features.placement) - set(features.fields.names):
+        raise ValueError(f"{path}: placements don't fit the columns {features.placement}")
     if not features.columns:
         raise ValueError(f"{path}: text must list the text columns, got none, and no field either")
     return features
+
+
+def _texts(raw: object) -> tuple[str, ...]:
+    if not isinstance(raw, list) or not all(isinstance(each, str) for each in raw):
+        raise ValueError(f"expected a list of texts, got {raw!r:.80}")
+    return tuple(raw)
 
 
 def _layout(raw: Mapping[str, Any], num_columns: int) -> TextLayout:

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,15 +49,7 @@ def predict_file(
         ValueError: naming the file and, where it is one row's fault, the row (from 0, the header
             not counted) and column.
     """
-    for path in (input_path, output_path):
-        if not path.name.lower().endswith(SUFFIXES):
-            raise ValueError(f"{path} must end in {', '.join(SUFFIXES)}")
-    if not input_path.is_file():
-        raise ValueError(f"there is no file {input_path}")
-    if not output_path.parent.is_dir():
-        raise ValueError(f"the output's folder {output_path.parent} does not exist")
-    if output_path.is_dir() or (output_path.exists() and output_path.samefile(input_path)):
-        raise ValueError(f"the output {output_path} must be a file of its own")
+    check_paths(input_path, output_path)
     predictor = Predictor(bundle, num_threads)
     num_rows = 0
     with _naming(input_path), _reader(input_path) as (schema, parts):
@@ -78,6 +70,63 @@ def predict_file(
                 if on_rows is not None:
                     on_rows(num_rows)
     return num_rows
+
+
+def check_paths(input_path: Path, output_path: Path) -> None:
+    """Refuse tables that can't be read or written.
+
+    Raises:
+        ValueError: naming the path.
+    """
+    for path in (input_path, output_path):
+        if not path.name.lower().endswith(SUFFIXES):
+            raise ValueError(f"{path} must end in {', '.join(SUFFIXES)}")
+    if not input_path.is_file():
+        raise ValueError(f"there is no file {input_path}")
+    if not output_path.parent.is_dir():
+        raise ValueError(f"the output's folder {output_path.parent} does not exist")
+    if output_path.is_dir() or (output_path.exists() and output_path.samefile(input_path)):
+        raise ValueError(f"the output {output_path} must be a file of its own")
+
+
+def read_columns(path: Path, names: Sequence[str]) -> dict[str, list[Any]]:
+    """Read some columns of a table, as a bundle reads them: a CSV's values are text.
+
+    Raises:
+        ValueError: naming the file, and the column that is missing.
+    """
+    columns: dict[str, list[Any]] = {name: [] for name in names}
+    with _naming(path), _reader(path) as (schema, parts):
+        for name in names:
+            if name not in schema.names:
+                raise ValueError(f"there is no column {name!r}; it has {', '.join(schema.names)}")
+        for part in parts:
+            for name, values in columns.items():
+                values += part.column(name).to_pylist()
+    return columns
+
+
+def write_with_columns(
+    input_path: Path, output_path: Path, columns: Mapping[str, Sequence[Any]]
+) -> None:
+    """Copy a table with columns added, a part at a time.
+
+    Raises:
+        ValueError: if a column is there already.
+    """
+    added = {name: pa.array(values) for name, values in columns.items()}
+    start = 0
+    with _naming(input_path), _reader(input_path) as (schema, parts):
+        if taken := sorted(set(added) & set(schema.names)):
+            raise ValueError(f"there is a column {taken[0]!r} already; rename or drop it")
+        wider = schema
+        for name, values in added.items():
+            wider = wider.append(pa.field(name, values.type))
+        with _replacing(output_path) as temporary, _writer(temporary, output_path, wider) as write:
+            for part in parts:
+                more = [values.slice(start, part.num_rows) for values in added.values()]
+                write(pa.RecordBatch.from_arrays([*part.columns, *more], schema=wider))
+                start += part.num_rows
 
 
 def _is_csv(path: Path) -> bool:

@@ -15,6 +15,7 @@ from trainables.data.prepared import PreparedData, Rows
 from trainables.data.token_rows import TextLayout
 from trainables.fine_tune import predict_probabilities, score
 from trainables.metrics import METRICS
+from trainables.placement import Placements
 
 if TYPE_CHECKING:
     from trainables.model import Model
@@ -113,9 +114,12 @@ def load_winner(
 def _features(info: CheckpointInfo, data: PreparedData, text_columns: Sequence[str]) -> Features:
     """Say what a bundle of this trial must read: no more than its model sees."""
     inputs = info.trial.inputs
+    columns = info.setup.task.placement if inputs != "text" else ()
     return Features(
         text=() if inputs == "fields" else tuple(text_columns),
         max_tokens=info.setup.encoder.max_tokens,
         layout=TextLayout.of(0) if inputs == "fields" else data.layout,
         fields=Fields() if inputs == "text" else data.fields,
+        placement=columns,
+        placements=Placements.of(data, columns).values if columns else (),
     )

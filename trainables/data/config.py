@@ -18,6 +18,7 @@ LATER_SETTINGS = (
     "categorical",
     "numeric",
     "time_features",
+    "propensity",
 )
 """Settings of the columns without which tables had fingerprints before."""
 
@@ -42,6 +43,8 @@ class Columns:
     their own."""
     numeric: tuple[str, ...] = ()
     """Columns of numbers, scaled by the training rows; missing ones are flagged."""
+    propensity: str | None = None
+    """Probability that the logging policy chose the row's placement, above 0 and up to 1."""
     time_features: tuple[TimePart, ...] = ()
     """What the model sees of ``timestamp``: ``hour``, ``weekday``, ``age``."""
     label: str | None = None
@@ -111,12 +114,17 @@ class Columns:
                 "data.columns names a field twice in categorical and numeric, got "
                 f"{list(self.fields)}; name each once"
             )
-        outcomes = (self.label, self.clicks, self.impressions, self.weight)
+        if self.propensity is not None and self.label is None:
+            raise ValueError(
+                "data.columns.propensity is of one impression, but the table has counts; give one "
+                "row per impression with label"
+            )
+        outcomes = (self.label, self.clicks, self.impressions, self.weight, self.propensity)
         leaking = [name for name in outcomes if name in (*self.fields, *self.text)]
         if leaking:
             raise ValueError(
-                f"data.columns gives the model {', '.join(map(str, leaking))}, which holds the "
-                "outcome; a model must predict it without"
+                f"data.columns gives the model {', '.join(map(str, leaking))}, which it will not "
+                "know when it predicts: outcomes, weights and propensities are no inputs"
             )
 
     @property
@@ -158,6 +166,7 @@ class Columns:
             self.weight,
             self.group,
             self.timestamp,
+            self.propensity,
         )
         return tuple(dict.fromkeys([*self.text, *self.fields, *(name for name in singles if name)]))
 

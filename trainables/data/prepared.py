@@ -24,6 +24,7 @@ from trainables.data.prepared_files import (
     FIELD_ARRAYS,
     FIELD_COLUMN,
     FORMAT_VERSION,
+    PROPENSITIES,
     TEXTS_FILE,
     write_prepared,
 )
@@ -48,6 +49,8 @@ class Rows:
     """float32 (n,): impressions."""
     groups: np.ndarray
     """int64 (n,): rows of equal code belong together."""
+    propensities: np.ndarray | None
+    """float32 (n,): probability of the row's placement under the logging policy; None: unknown."""
     texts_file: Path
     """Parquet file with the texts and fields of all splits."""
     first_row: int
@@ -135,6 +138,8 @@ class PreparedData:
             fields = Fields.from_dict(description["fields"])
             layout = _layout(description["layout"])
             arrays = {name: _map_array(folder, name) for name in ARRAYS}
+            if description["has_propensities"]:
+                arrays[PROPENSITIES] = _map_array(folder, PROPENSITIES)
             num_rows = sum(description["num_rows"])
             shapes = fields.shapes
             for name, width in zip(
@@ -178,6 +183,7 @@ class PreparedData:
             clicks=arrays["clicks"][start:stop],
             impressions=arrays["impressions"][start:stop],
             groups=arrays["groups"][start:stop],
+            propensities=arrays[PROPENSITIES][start:stop] if PROPENSITIES in arrays else None,
             texts_file=self.folder / TEXTS_FILE,
             first_row=start,
         )

@@ -32,6 +32,8 @@ FIELD_ARRAYS = ("codes", "numbers")
 """Arrays of several numbers a row, one row after the other; only where rows have any."""
 DESCRIPTION_FILE = "prepared.json"
 TEXTS_FILE = "texts.parquet"
+PROPENSITIES = "propensities"
+"""The array of logging propensities; only where the table has them."""
 FIELD_COLUMN = "field-"
 """How the names of that file's columns begin that hold fields, as the table had them."""
 
@@ -63,6 +65,8 @@ def write_prepared(
         "impressions": table.impressions[order],
         "groups": table.groups[order],
     }
+    if table.propensities is not None:
+        arrays[PROPENSITIES] = table.propensities[order]
     encoded = table.fields.take(order).encode(fields, len(order))
     arrays.update(
         {name: a.ravel() for name, a in zip(FIELD_ARRAYS, encoded, strict=True) if a.size}
@@ -82,6 +86,7 @@ def write_prepared(
         "mean_impressions": float(impressions / training.sum()),
         "layout": dataclasses.asdict(table.layout),
         "fields": fields.to_dict(),
+        "has_propensities": table.propensities is not None,
         "num_bytes": {entry.name: entry.stat().st_size for entry in os.scandir(folder)},
     }
     (folder / DESCRIPTION_FILE).write_text(json.dumps(description, indent=2), encoding="utf-8")

@@ -46,6 +46,8 @@ class ClickTable:
     fingerprint: str
     """16 hexadecimal digits of SHA-256 over content, split and the columns' meaning; the same for a
     CSV and a Parquet file with the same rows."""
+    propensities: np.ndarray | None = None
+    """float32 (n,): probability of the row's placement under the logging policy; None: unknown."""
     bad_rows: BadRows | None = None
     """Rows of the source table that were left out."""
 
@@ -81,6 +83,7 @@ def load_clicks(config: DataConfig, task: TaskConfig) -> ClickTable:
     # Names are numbered by their first occurrence, which merging keeps.
     groups = (np.arange(len(split)) if rows.groups is None else rows.groups.codes).astype(np.int64)
     clicks, impressions = rows.clicks.astype(np.float32), rows.impressions.astype(np.float32)
+    propensities = None if rows.propensities is None else rows.propensities.astype(np.float32)
     return ClickTable(
         texts=rows.texts,
         clicks=clicks,
@@ -91,8 +94,14 @@ def load_clicks(config: DataConfig, task: TaskConfig) -> ClickTable:
         num_source_rows=num_source_rows,
         fields=rows.fields,
         layout=config.columns.layout,
+        propensities=propensities,
         bad_rows=bad_rows,
-        fingerprint=_fingerprint(config.columns, task, rows, (clicks, impressions, groups, split)),
+        fingerprint=_fingerprint(
+            config.columns,
+            task,
+            rows,
+            [clicks, impressions, groups, split, *([] if propensities is None else [propensities])],
+        ),
     )
 
 
@@ -140,7 +149,7 @@ def _fingerprint(
     rows: CheckedRows,
     arrays: Iterable[np.ndarray],
 ) -> str:
-    meaning = {"columns": columns.meaning(), "task": dataclasses.asdict(task)}
+    meaning = {"columns": columns.meaning(), "task": task.meaning()}
     digest = hashlib.sha256(json.dumps(meaning, sort_keys=True).encode())
     for column in rows.texts:
         for text in column.content():

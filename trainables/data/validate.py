@@ -36,6 +36,8 @@ class CheckedRows:
     """int64 or float64 (n,): what orders the rows in time, or None without a timestamp column."""
     fields: RawFields = field(default_factory=RawFields)
     """What a model sees beside text."""
+    propensities: np.ndarray | None = None
+    """float64 (n,): probability of the row's placement under the logging policy; None: unknown."""
     parts: np.ndarray | None = None
     """int8 (n,): the split's part that the table gives each row; None where it gives none."""
 
@@ -48,6 +50,7 @@ class CheckedRows:
             groups=None if self.groups is None else self.groups.take(rows),
             times=None if self.times is None else self.times[rows],
             fields=self.fields.take(rows),
+            propensities=None if self.propensities is None else self.propensities[rows],
             parts=None if self.parts is None else self.parts[rows],
         )
 
@@ -110,6 +113,9 @@ def _check_values(problems: Problems, config: DataConfig) -> CheckedRows:
             time_parts=columns.time_features,
             seconds=seconds if columns.time_features else None,
         ),
+        propensities=None
+        if columns.propensity is None
+        else _check_propensities(problems, columns.propensity),
         parts=None if split is None else _check_parts(problems, split),
     )
 
@@ -120,6 +126,14 @@ def _check_category(problems: Problems, name: str) -> TextColumn:
     except TypeError as error:
         problems.add(name, f"can't be read as categories: {error}")
         return TextColumn.of([])
+
+
+def _check_propensities(problems: Problems, name: str) -> np.ndarray:
+    propensities = _numbers(problems, name)
+    with np.errstate(invalid="ignore"):
+        wrong = (propensities <= 0) | (propensities > 1)
+    problems.add_rows(name, wrong, "is no propensity: use a probability above 0 and up to 1")
+    return propensities
 
 
 PART_NAMES = {"train": 0, "training": 0, "valid": 1, "validation": 1, "val": 1, "test": 2}

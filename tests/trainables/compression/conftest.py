@@ -53,6 +53,7 @@ def rows() -> Rows:
         clicks=clicks,
         impressions=impressions,
         groups=np.arange(90),
+        propensities=None,
         texts_file=Path("unused"),
         first_row=0,
     )

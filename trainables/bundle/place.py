@@ -1,0 +1,76 @@
+"""Choose the best placement of rows with a bundle that was trained to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from trainables.bundle.predictor import Predictor
+from trainables.placement_policy import greedy_placements
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChosenPlacements:
+    """What was chosen for n rows."""
+
+    columns: tuple[str, ...]
+    """The columns that make a placement."""
+    values: tuple[tuple[str, ...], ...]
+    """k placements: values of those columns."""
+    chosen: np.ndarray
+    """int64 (n,): number of each row's placement."""
+    probabilities: np.ndarray
+    """float64 (n, k): click probability of each row in each placement."""
+
+    def to_columns(self) -> dict[str, list[Any]]:
+        """Return the chosen values, ``best_`` before each column's name, and the probability."""
+        found: dict[str, list[Any]] = {
+            f"best_{name}": [self.values[number][place] for number in self.chosen]
+            for place, name in enumerate(self.columns)
+        }
+        rows = np.arange(len(self.chosen))
+        found["click_probability"] = self.probabilities[rows, self.chosen].tolist()
+        return found
+
+
+def choose_placements(
+    predictor: Predictor,
+    rows: Mapping[str, list[Any]],
+    *,
+    max_share: float | None = None,
+    allowed: np.ndarray | None = None,
+) -> ChosenPlacements:
+    """Predict rows in every placement and take the best within limits.
+
+    Args:
+        predictor: A bundle of a placement study.
+        rows: n values by column; those of the placement are overwritten and may be left out.
+        max_share: Largest share of the rows that one placement may get; None: no limit.
+        allowed: (n, k) bool, whether a row may have a placement, in the order of
+            ``predictor.features.placements``; None: all may.
+
+    Raises:
+        ValueError: if the bundle chooses no placements, a column is missing, or no choice keeps
+            the limits.
+    """
+    features = predictor.features
+    if not features.placements:
+        raise ValueError(
+            "this bundle chooses no placements; export one from a study of task.kind: placement"
+        )
+    columns = [list(column) for column in rows.values()]
+    num_rows = len(columns[0]) if columns else 0
+    probabilities = np.empty((num_rows, len(features.placements)))
+    for number, values in enumerate(features.placements):
+        moved = {
+            name: [value] * num_rows for name, value in zip(features.placement, values, strict=True)
+        }
+        probabilities[:, number] = predictor.predict({**rows, **moved})
+    share = None if max_share is None else np.full(len(features.placements), max_share)
+    return ChosenPlacements(
+        columns=features.placement,
+        values=features.placements,
+        chosen=greedy_placements(probabilities, allowed, share),
+        probabilities=probabilities,
+    )
