@@ -1,6 +1,7 @@
 """What the test split said: bundle, winner, TF-IDF baseline, a simulated log's ceiling."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -74,6 +75,8 @@ class FinalScores:
         if self.placement is not None:
             found["clicks an impression, logged"] = round(self.placement["logged"], 6)
             for name, estimate in self.placement["estimates"].items():
+                if not math.isfinite(estimate["value"]):
+                    continue
                 found[f"clicks an impression, best placements by {name}"] = round(
                     estimate["value"], 6
                 )

@@ -32,7 +32,7 @@ class TaskConfig:
         share = self.max_placement_share
         if self.kind != "placement" and (self.placement or share is not None):
             raise ValueError(
-                f"task.placement and task.max_placement_share are of kind: placement, but task.kind "
+                "task.placement and task.max_placement_share are of kind: placement, but task.kind "
                 f"is {self.kind}; leave them out, or use kind: placement"
             )
         if self.kind == "placement" and not self.placement:

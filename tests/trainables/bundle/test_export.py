@@ -17,7 +17,7 @@ from trainables.bundle.verify import verify_bundle
 
 def test_a_bundle_holds_its_files_and_nothing_else(bundle: Path) -> None:
     assert {path.name for path in bundle.iterdir()} == {*BUNDLE_FILES, "manifest.json"}
-    assert read_features(bundle / "features.json").num_segments == 2
+    assert read_features(bundle / "features.json").layout.num_segments == 2
 
 
 def test_parity_records_what_the_predictor_gives(bundle: Path, uncompressed: np.ndarray) -> None:
@@ -88,7 +88,7 @@ def test_nothing_but_a_bundle_is_replaced(bundle: Path, tmp_path: Path) -> None:
 
 def test_the_card_can_hold_any_column_name_and_lineage(bundle: Path, tmp_path: Path) -> None:
     raw = json.loads((bundle / "manifest.json").read_text())
-    raw["columns"] = {"text": ["a|b {x}", 'ti"tle']}
+    raw["columns"] = {"text": ["a|b {x}", 'ti"tle'], "fields": ["price"]}
     raw["lineage"] = {"study": "a | b\n{}"}
     card = model_card(BundleManifest.from_json(json.dumps(raw)))
 

@@ -18,7 +18,7 @@ def test_a_manifest_reads_back_equal(bundle: Path) -> None:
     manifest = read_manifest(bundle)
 
     assert BundleManifest.from_json(manifest.to_json()) == manifest
-    assert manifest.columns == {"text": ("query", "title")}
+    assert manifest.columns == {"text": ("query", "title"), "fields": ()}
     assert manifest.test_metrics is None
 
 
@@ -84,13 +84,16 @@ def test_a_newer_schema_asks_for_an_upgrade(bundle: Path, edit_manifest: Edit) -
         (lambda raw: raw.update(schema_version=True), "schema_version must be a whole number"),
         (lambda raw: raw.update(name=7), "name must be a str, got 7"),
         (lambda raw: raw.update(files=[]), "files must be a dict"),
-        (lambda raw: raw.update(columns={"text": []}), "columns must be like"),
+        (lambda raw: raw.update(columns={"text": [], "fields": []}), "columns must be like"),
         (lambda raw: raw["files"]["model.onnx"].update(sha256="00"), "64 hexadecimal digits"),
         (lambda raw: raw["files"]["model.onnx"].update(num_bytes=-1), "num_bytes must be a size"),
         (lambda raw: raw["parity"].update(probabilities=[0.5]), "parity lists differ in length"),
         (lambda raw: raw["parity"].update(tolerance="much"), "tolerance must be a finite number"),
         (lambda raw: raw["parity"].update(tolerance=10**400), "tolerance must be a finite number"),
-        (lambda raw: raw["parity"]["rows"].append(3), r"parity\.rows\[5\] must map names to text"),
+        (
+            lambda raw: raw["parity"]["rows"].append(3),
+            r"parity\.rows\[5\] must map columns to values",
+        ),
         (lambda raw: raw["steps"].append({}), r"steps\[1\] lacks metrics, name"),
         (lambda raw: raw["latency"].update(machine=None), "latency.machine must be a str"),
     ],

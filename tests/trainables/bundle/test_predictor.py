@@ -127,7 +127,7 @@ def test_more_rows_than_are_tokenized_at_once_stay_in_order(
         ),
         ([{"query": b"a", "title": "b"}], r"row 0, column 'query': .* \(bytes\)"),
         ([{"query": "a", "title": "\ud800"}], "row 0, column 'title': .* is not valid Unicode"),
-        ({"query": "a", "title": "b"}, "column 'query' must be a list of texts, got 'a'"),
+        ({"query": "a", "title": "b"}, "column 'query' must be a list of values, got 'a'"),
         ({"query": ["a"], "title": []}, "equally long, but 'query' has 1, 'title' has 0"),
         (["red sofa"], "row 0: expected a mapping like"),
         ("red sofa", "expected a list of rows like"),

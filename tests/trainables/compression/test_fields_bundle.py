@@ -21,7 +21,7 @@ from trainables.fine_tune import fine_tune, predict_probabilities
 from trainables.task import TaskConfig
 from trainables.trial_setup import TrialSetup, Worker
 
-CONFIG = CompressionConfig(keep_fractions=(1.0,), max_metric_drop=0.9)
+CONFIG = CompressionConfig(keep_fractions=(1.0,), max_metric_drop=0.9, calibration="none")
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_a_bundle_predicts_raw_rows_as_training_did(
     assert columns["text"] == (() if inputs == "fields" else ("title", "note"))
     assert columns["fields"] == (() if inputs == "text" else ("brand", "price", "time"))
     if inputs != "text":
-        assert last.metrics["roc_auc"] > 0.8
+        assert last.metrics["roc_auc"] > 0.75
     rows = PreparedData.open(Path(setup.data_folder)).rows("validation")
     prepared = score_bundle(Path(report.bundle), rows, num_threads=1)
     texts = pd.DataFrame(rows.texts(), columns=["title", "note"])
@@ -133,7 +133,7 @@ def test_a_table_without_text_trains_on_its_fields(
         lineage={},
     )
 
-    assert last.metrics["roc_auc"] > 0.8
+    assert last.metrics["roc_auc"] > 0.75
     assert report.bundle is not None
     predicted = Predictor(report.bundle, 1).predict([{"brand": "acme", "price": None}])
     assert predicted[0] > 0.5
