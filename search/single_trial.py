@@ -54,6 +54,7 @@ def single_trial_setup(config: StudyConfig, data: "PreparedData") -> TrialSetup:
         encoder_fingerprint=encoder_fingerprint(find_encoder(config.encoder)),
         task=config.task,
         encoder=config.encoder,
+        augmentation=config.augmentation,
         deepspeed=settle_precision(config.deepspeed, use_gpu=torch.cuda.is_available()),
         resources=dataclasses.replace(config.resources, workers=1),
     )

@@ -237,6 +237,7 @@ class Study:
             encoder_fingerprint=encoder,
             task=config.task,
             encoder=dataclasses.replace(config.encoder, name=name),
+            augmentation=config.augmentation,
             deepspeed=config.deepspeed,
             resources=config.resources,
         )

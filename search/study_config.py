@@ -16,6 +16,7 @@ from cluster.resources import TrialResources
 from search.study_errors import describe_mistakes, nearest, section_fields
 from spaces.space import Space
 from spaces.trial_config import TrialConfig
+from trainables.augmentation.config import AugmentationConfig
 from trainables.compression.config import CompressionConfig
 from trainables.data.config import DataConfig
 from trainables.deepspeed_config import DeepSpeedConfig
@@ -97,6 +98,8 @@ class StudyConfig:
     """What is predicted."""
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     """What is fine-tuned."""
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    """How training texts may be varied."""
     search: SearchConfig = field(default_factory=SearchConfig)
     """Which trials run."""
     resources: TrialResources = field(default_factory=TrialResources)

@@ -5,7 +5,9 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
-Augmentation = Literal["none", "synonym", "word_dropout"]
+Augmentation = Literal[
+    "none", "synonym", "word_dropout", "word_swap", "word_insertion", "description"
+]
 """How training texts are varied; each is one file in ``trainables/augmentation``."""
 
 Method = Literal["full", "lora"]
@@ -27,7 +29,8 @@ class TrialConfig:
     augmentation: Augmentation = "none"
     """Operation that varies the training texts."""
     augmentation_rate: float = 0.1
-    """Share of words that the operation touches; unused without augmentation."""
+    """Share of words that the operation touches, or, for ``description``, chance of each of its
+    changes; unused without augmentation."""
     method: Method = "lora"
     """Which weights train; the task's head always does."""
     lora_rank: int = 8

@@ -71,7 +71,13 @@ def fine_tune(
     """
     torch.set_num_threads(worker.num_threads)
     data, encoder_folder = _find_inputs(setup)
-    bank = AugmentationBank(data, trial, encoder_folder, max_tokens=setup.encoder.max_tokens)
+    bank = AugmentationBank(
+        data,
+        trial,
+        encoder_folder,
+        max_tokens=setup.encoder.max_tokens,
+        config=setup.augmentation,
+    )
     steps = _steps_before(trial, data)
     config_hash = setup.config_hash(trial)
     with contextlib.ExitStack() as stack:

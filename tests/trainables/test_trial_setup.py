@@ -6,6 +6,7 @@ import pytest
 
 from cluster.resources import TrialResources
 from spaces.trial_config import TrialConfig
+from trainables.augmentation.config import AugmentationConfig
 from trainables.encoder import EncoderConfig
 from trainables.trial_setup import TrialSetup
 
@@ -43,3 +44,11 @@ def test_what_changes_the_result_changes_the_hash(change: dict[str, object]) -> 
 @pytest.mark.parametrize("change", [{"lora_rank": 4}, {"epochs": 4}, {"seed": 1}])
 def test_what_a_trial_is_told_changes_the_hash(change: dict[str, int]) -> None:
     assert SETUP.config_hash(TrialConfig(**change)) != SETUP.config_hash(TrialConfig())
+
+
+def test_protected_words_matter_to_a_trial_that_varies_texts() -> None:
+    changed = dataclasses.replace(SETUP, augmentation=AugmentationConfig(protected_words=("a",)))
+    varied = TrialConfig(augmentation="synonym")
+
+    assert changed.config_hash(varied) != SETUP.config_hash(varied)
+    assert changed.config_hash(TrialConfig()) == SETUP.config_hash(TrialConfig())

@@ -6,8 +6,12 @@ from typing import Protocol
 
 import numpy as np
 
+from trainables.augmentation.config import AugmentationConfig
+from trainables.augmentation.description import build_description
 from trainables.augmentation.synonym import build_synonym
 from trainables.augmentation.word_dropout import build_word_dropout
+from trainables.augmentation.word_insertion import build_word_insertion
+from trainables.augmentation.word_swap import build_word_swap
 
 
 class Operation(Protocol):
@@ -27,8 +31,12 @@ class Operation(Protocol):
         ...
 
 
-OPERATIONS: dict[str, Callable[[Path], Operation]] = {
+OPERATIONS: dict[str, Callable[[Path, AugmentationConfig], Operation]] = {
     "synonym": build_synonym,
     "word_dropout": build_word_dropout,
+    "word_swap": build_word_swap,
+    "word_insertion": build_word_insertion,
+    "description": build_description,
 }
-"""Builds each operation from the folder of a study's encoder; ``none`` needs no operation."""
+"""Builds each operation from the folder of a study's encoder and its section ``augmentation``;
+``none`` needs no operation."""

@@ -10,12 +10,13 @@ import numpy as np
 from spaces.trial_config import TrialConfig
 from trainables.array_cache import VARIANT_PREFIX, ArrayCache
 from trainables.augmentation import OPERATIONS
+from trainables.augmentation.config import DEFAULTS, AugmentationConfig
 from trainables.augmentation.variants import Variants, are_variants
 from trainables.data.prepared import PreparedData
 from trainables.data.token_rows import tokenize
 from trainables.encoder import load_tokenizer
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Rises when the same configuration gives other variants, or their file another meaning; files of
 other versions are then no longer found."""
 
@@ -38,6 +39,7 @@ class AugmentationBank:
         encoder_folder: Path,
         *,
         max_tokens: int,
+        config: AugmentationConfig = DEFAULTS,
     ) -> None:
         """Take what variants are made of; it is loaded when some have to be made.
 
@@ -46,10 +48,12 @@ class AugmentationBank:
             trial: Names the operation, its rate and the seed.
             encoder_folder: The encoder's files.
             max_tokens: Longest input, as the data was prepared.
+            config: The study's section ``augmentation``.
         """
         self._prepared = prepared
         self._trial = trial
         self._max_tokens = max_tokens
+        self._config = config
         self._encoder_folder = encoder_folder
 
     def variants(self, epoch: int, files: ArrayCache | None = None) -> Variants | None:
@@ -93,7 +97,7 @@ class AugmentationBank:
 
     def _make(self, rows: np.ndarray, rng: np.random.Generator) -> Variants:
         trial = self._trial
-        operation = OPERATIONS[trial.augmentation](self._encoder_folder)
+        operation = OPERATIONS[trial.augmentation](self._encoder_folder, self._config)
         columns = zip(*self._prepared.rows("train").texts(rows), strict=True)
         varied = [operation(column, trial.augmentation_rate, rng) for column in columns]
         tokenizer = load_tokenizer(self._encoder_folder, max_tokens=self._max_tokens)
@@ -107,6 +111,7 @@ class AugmentationBank:
             float(trial.augmentation_rate),
             trial.seed,
             epoch,
+            self._config.identity(trial.augmentation),
         ]
         key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
         return f"{VARIANT_PREFIX}{trial.augmentation}-{key}.npy"

@@ -24,7 +24,7 @@ WORDS = ["jacket", "shoes", "phone", "kids", "video", "couch", "laptop", "camera
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
     rng = np.random.default_rng(0)
-    texts = [" ".join(rng.choice(WORDS, 10)) + f" {row}" for row in range(NUM_ROWS + 20)]
+    texts = [" ".join(rng.choice(WORDS, 10)) + f" {row}; 16GB gift" for row in range(NUM_ROWS + 20)]
     table = ClickTable(
         texts=(["gift for kids"] * len(texts), texts),
         clicks=np.ones(len(texts), np.float32),
@@ -63,7 +63,7 @@ def test_nothing_is_varied_without_augmentation_or_at_rate_zero(
     assert make_bank(data, augmentation, **settings).variants(3) is None
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", sorted(set(OPERATIONS) - {"description"}))
 def test_about_half_of_the_rows_are_varied_and_each_stays_in_its_place(
     data: PreparedData, name: str
 ) -> None:
@@ -76,9 +76,9 @@ def test_about_half_of_the_rows_are_varied_and_each_stays_in_its_place(
     assert len(tokens) == NUM_ROWS
     # Four standard deviations of a share among 2,000 rows.
     assert np.mean(changed) == pytest.approx(VARIED_SHARE, abs=0.045)
-    # The number at the end of each title is protected, so it tells which row this is.
+    # The number in each title is protected, so it tells which row this is.
     for row in (0, 1, 2, 1_234, NUM_ROWS - 1):
-        assert tokenizer.decode(tokens[row]).split()[-1] == str(row)
+        assert str(row) in tokenizer.decode(tokens[row]).split()
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
