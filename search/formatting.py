@@ -9,6 +9,8 @@ SHORT_NAMES = {
     "batch_size": "batch",
     "augmentation": "aug",
     "augmentation_rate": "aug rate",
+    "augmented_share": "aug share",
+    "augmentation_schedule": "aug schedule",
     "lora_rank": "rank",
     "tuned_layers": "layers",
     "weight_decay": "decay",

@@ -10,6 +10,9 @@ Augmentation = Literal[
 ]
 """How training texts are varied; each is one file in ``trainables/augmentation``."""
 
+Schedule = Literal["constant", "fade_out"]
+"""How the share of varied rows goes on: the same in all epochs, or down to none in the last."""
+
 Method = Literal["full", "lora"]
 """Which weights train: all of them, or low-rank adapters (Hu et al. 2021)."""
 
@@ -31,6 +34,12 @@ class TrialConfig:
     augmentation_rate: float = 0.1
     """Share of words that the operation touches, or, for ``description``, chance of each of its
     changes; unused without augmentation."""
+    augmented_share: float = 0.5
+    """Share of the training rows that an epoch varies, other ones in each; the others stay as they
+    are, so that a model also sees what it will predict on. Unused without augmentation."""
+    augmentation_schedule: Schedule = "constant"
+    """constant: that share in every epoch; fade_out: in the first, and from there down to 0 in the
+    last, in equal steps. Unused without augmentation."""
     method: Method = "lora"
     """Which weights train; the task's head always does."""
     lora_rank: int = 8
@@ -50,9 +59,10 @@ class TrialConfig:
     """Seeds the head's weights, row order, dropout and augmentation."""
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "augmentation_rate", "dropout", "weight_decay"):
+        for name in ("learning_rate", "augmentation_rate", "augmented_share"):
             _check_number(name, getattr(self, name))
-        _check_number("warmup_fraction", self.warmup_fraction)
+        for name in ("dropout", "weight_decay", "warmup_fraction"):
+            _check_number(name, getattr(self, name))
         for name in ("batch_size", "lora_rank", "epochs", "seed"):
             value = getattr(self, name)
             _check_whole(name, value)
@@ -60,6 +70,8 @@ class TrialConfig:
         for name in ("augmentation_rate", "dropout", "warmup_fraction"):
             value = getattr(self, name)
             _check_range(name, value, 0 <= value < 1, "in [0, 1)")
+        share = self.augmented_share
+        _check_range("augmented_share", share, 0 <= share <= 1, "in [0, 1]")
         _check_range("seed", self.seed, 0 <= self.seed < 2**63, "at least 0 and below 2**63")
         _check_range("weight_decay", self.weight_decay, self.weight_decay >= 0, "at least 0")
         for name in ("batch_size", "epochs"):
@@ -80,6 +92,7 @@ class TrialConfig:
                     "leave it out to train all layers"
                 )
         _check_option("augmentation", self.augmentation, get_args(Augmentation))
+        _check_option("augmentation_schedule", self.augmentation_schedule, get_args(Schedule))
         _check_option("method", self.method, get_args(Method))
 
     @property
@@ -98,6 +111,15 @@ class TrialConfig:
             return dataclasses.replace(self, batch_size=batch)
         return dataclasses.replace(self, batch_tokens=batch)
 
+    def varied_share(self, epoch: int) -> float:
+        """Return the share of the training rows that an epoch, from 1, varies."""
+        if self.augmentation == "none" or self.augmentation_rate == 0:
+            return 0.0
+        if self.augmentation_schedule == "constant":
+            return self.augmented_share
+        left = (self.epochs - epoch) / max(1, self.epochs - 1)
+        return self.augmented_share * min(1.0, left)
+
     def effective(self) -> dict[str, Any]:
         """Return the settings that matter: what the method or augmentation ignores is left out.
 
@@ -107,7 +129,8 @@ class TrialConfig:
         if self.method != "lora":
             del settings["lora_rank"]
         if self.augmentation == "none":
-            del settings["augmentation_rate"]
+            for name in ("augmentation_rate", "augmented_share", "augmentation_schedule"):
+                del settings[name]
         if self.tuned_layers is None:
             del settings["tuned_layers"]
         del settings["batch_tokens" if self.batch_tokens is None else "batch_size"]

@@ -20,11 +20,6 @@ FORMAT_VERSION = 2
 """Rises when the same configuration gives other variants, or their file another meaning; files of
 other versions are then no longer found."""
 
-VARIED_SHARE = 0.5
-"""Share of the rows that an epoch varies. The others stay as they are, so that a model also sees
-what it will predict on, and only half of the rows are tokenized again."""
-
-
 STREAM = 1
 """Tells the bank's random numbers from the others of a trial and an epoch."""
 
@@ -59,8 +54,8 @@ class AugmentationBank:
     def variants(self, epoch: int, files: ArrayCache | None = None) -> Variants | None:
         """Return an epoch's variants.
 
-        The same operation, rate, seed, data and epoch give the same ones, on every worker, whether
-        they are read or made.
+        The same operation, rate, share, seed, data and epoch give the same ones, on every worker,
+        whether they are read or made.
 
         Args:
             epoch: Number of the epoch.
@@ -90,10 +85,7 @@ class AugmentationBank:
         """Draw the rows to vary, bool (n,), and return what draws their variants."""
         # A stream of its own: the order of the rows is drawn from (seed, epoch).
         rng = np.random.default_rng([self._trial.seed, epoch, STREAM])
-        num_rows = self._prepared.num_rows[0]
-        if self._trial.augmentation == "none" or self._trial.augmentation_rate == 0:
-            return np.zeros(num_rows, dtype=bool), rng
-        return rng.random(num_rows) < VARIED_SHARE, rng
+        return rng.random(self._prepared.num_rows[0]) < self._trial.varied_share(epoch), rng
 
     def _make(self, rows: np.ndarray, rng: np.random.Generator) -> Variants:
         trial = self._trial
@@ -109,6 +101,7 @@ class AugmentationBank:
             FORMAT_VERSION,
             trial.augmentation,
             float(trial.augmentation_rate),
+            float(trial.varied_share(epoch)),
             trial.seed,
             epoch,
             self._config.identity(trial.augmentation),

@@ -10,7 +10,7 @@ import pytest
 from spaces.trial_config import TrialConfig
 from trainables.array_cache import ArrayCache
 from trainables.augmentation import OPERATIONS
-from trainables.augmentation.bank import VARIED_SHARE, AugmentationBank
+from trainables.augmentation.bank import AugmentationBank
 from trainables.augmentation.variants import EpochTokens
 from trainables.data.prepared import TEXTS_FILE, PreparedData, prepare
 from trainables.data.table import ClickTable
@@ -75,7 +75,7 @@ def test_about_half_of_the_rows_are_varied_and_each_stays_in_its_place(
     changed = [one != other for one, other in zip(tokens, original, strict=True)]
     assert len(tokens) == NUM_ROWS
     # Four standard deviations of a share among 2,000 rows.
-    assert np.mean(changed) == pytest.approx(VARIED_SHARE, abs=0.045)
+    assert np.mean(changed) == pytest.approx(0.5, abs=0.045)
     # The number in each title is protected, so it tells which row this is.
     for row in (0, 1, 2, 1_234, NUM_ROWS - 1):
         assert str(row) in tokenizer.decode(tokens[row]).split()
@@ -128,7 +128,13 @@ def test_variants_that_are_there_need_no_texts(data: PreparedData, tmp_path: Pat
 
 @pytest.mark.parametrize(
     "settings",
-    [{"augmentation_rate": 0.2}, {"seed": 1}, {"epoch": 2}, {"augmentation": "synonym"}],
+    [
+        {"augmentation_rate": 0.2},
+        {"seed": 1},
+        {"epoch": 2},
+        {"augmentation": "synonym"},
+        {"augmented_share": 0.3},
+    ],
 )
 def test_other_variants_are_another_file(
     data: PreparedData, tmp_path: Path, settings: dict[str, Any]
@@ -169,9 +175,32 @@ def test_without_room_variants_are_made_in_memory_and_that_is_said(
     assert found.digest == expected.digest
 
 
-def test_a_bank_whose_draw_varies_no_row_varies_nothing(
-    data: PreparedData, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("trainables.augmentation.bank.VARIED_SHARE", 0.0)
+def test_a_bank_whose_draw_varies_no_row_varies_nothing(data: PreparedData) -> None:
+    assert make_bank(data, "word_dropout", augmented_share=0.0).variants(1) is None
 
-    assert make_bank(data, "word_dropout").variants(1) is None
+
+@pytest.mark.parametrize(
+    ("schedule", "shares"), [("constant", [0.8, 0.8, 0.8]), ("fade_out", [0.8, 0.4, 0.0])]
+)
+def test_a_schedule_says_how_many_rows_an_epoch_varies(
+    data: PreparedData, schedule: str, shares: list[float]
+) -> None:
+    settings = {"augmented_share": 0.8, "augmentation_schedule": schedule}
+    bank = make_bank(data, "word_dropout", augmentation_rate=0.9, **settings)
+
+    found = [bank.variants(epoch) for epoch in (1, 2, 3)]
+
+    nums = [0 if variants is None else len(variants.rows) for variants in found]
+    # Four standard deviations.
+    assert [num / NUM_ROWS for num in nums] == pytest.approx(shares, abs=0.045)
+
+
+def test_a_larger_share_varies_more_rows_and_none_in_less(data: PreparedData) -> None:
+    few, many = (
+        make_bank(data, "word_dropout", augmentation_rate=0.9, augmented_share=share).variants(1)
+        for share in (0.2, 0.6)
+    )
+
+    assert few is not None
+    assert many is not None
+    assert set(few.rows.tolist()) < set(many.rows.tolist())
