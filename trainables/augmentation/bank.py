@@ -9,8 +9,8 @@ import numpy as np
 
 from spaces.trial_config import TrialConfig
 from trainables.array_cache import VARIANT_PREFIX, ArrayCache
-from trainables.augmentation import OPERATIONS
 from trainables.augmentation.config import DEFAULTS, AugmentationConfig
+from trainables.augmentation.quality import vary_rows
 from trainables.augmentation.variants import Variants, are_variants
 from trainables.data.prepared import PreparedData
 from trainables.data.token_rows import tokenize
@@ -63,8 +63,12 @@ class AugmentationBank:
                 there for whoever wants the same. None: they are made in memory.
 
         Returns:
-            The variants; None if nothing is varied.
+            The variants of the rows that were chosen and came out well; None if there are none.
         """
+        variants = self._variants(epoch, files)
+        return variants if variants is not None and len(variants.rows) else None
+
+    def _variants(self, epoch: int, files: ArrayCache | None) -> Variants | None:
         chosen, rng = self._choose(epoch)
         rows = np.flatnonzero(chosen)
         if not len(rows):
@@ -88,12 +92,19 @@ class AugmentationBank:
         return rng.random(self._prepared.num_rows[0]) < self._trial.varied_share(epoch), rng
 
     def _make(self, rows: np.ndarray, rng: np.random.Generator) -> Variants:
-        trial = self._trial
-        operation = OPERATIONS[trial.augmentation](self._encoder_folder, self._config)
-        columns = zip(*self._prepared.rows("train").texts(rows), strict=True)
-        varied = [operation(column, trial.augmentation_rate, rng) for column in columns]
+        varied = vary_rows(
+            [column.texts(rows) for column in self._prepared.rows("train").text_columns()],
+            self._trial.augmentation,
+            self._trial.augmentation_rate,
+            rng,
+            encoder_folder=self._encoder_folder,
+            max_tokens=self._max_tokens,
+            config=self._config,
+        )
+        kept = varied.kept
+        texts = [[column[row] for row in kept.tolist()] for column in varied.columns]
         tokenizer = load_tokenizer(self._encoder_folder, max_tokens=self._max_tokens)
-        return Variants.make(rows, tokenize(varied, tokenizer))
+        return Variants.make(rows[kept], tokenize(texts, tokenizer))
 
     def _file_name(self, epoch: int) -> str:
         trial = self._trial
