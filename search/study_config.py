@@ -17,6 +17,7 @@ from search.study_errors import describe_mistakes, nearest, section_fields
 from spaces.space import Space
 from spaces.trial_config import TrialConfig
 from trainables.augmentation.config import AugmentationConfig
+from trainables.augmentation.models import name_missing
 from trainables.compression.config import CompressionConfig
 from trainables.data.config import DataConfig
 from trainables.deepspeed_config import DeepSpeedConfig
@@ -126,6 +127,15 @@ class StudyConfig:
         if self.winners < 1:
             raise ValueError(f"winners must be at least 1, got {self.winners}")
         self._check_space()
+        if mistake := name_missing(self.augmentations(), self.augmentation):
+            raise ValueError(mistake)
+
+    def augmentations(self) -> tuple[str, ...]:
+        """Return the operations that a trial of the study may use, ``none`` among them."""
+        varied = self.space.parameters.get("augmentation")
+        if varied is None:
+            return (TrialConfig().augmentation,)
+        return tuple(map(str, varied.choices or ()))
 
     def _check_space(self) -> None:
         if self.search.algorithm == "grid" and (names := self.space.continuous()):

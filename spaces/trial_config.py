@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
 Augmentation = Literal[
-    "none", "synonym", "word_dropout", "word_swap", "word_insertion", "description"
+    "none",
+    "synonym",
+    "word_dropout",
+    "word_swap",
+    "word_insertion",
+    "description",
+    "masked_word",
+    "back_translation",
 ]
 """How training texts are varied; each is one file in ``trainables/augmentation``."""
 
@@ -32,8 +39,8 @@ class TrialConfig:
     augmentation: Augmentation = "none"
     """Operation that varies the training texts."""
     augmentation_rate: float = 0.1
-    """Share of words that the operation touches, or, for ``description``, chance of each of its
-    changes; unused without augmentation."""
+    """Share of words that the operation touches; for ``description`` the chance of each of its
+    changes, for ``back_translation`` that a text is translated. Unused without augmentation."""
     augmented_share: float = 0.5
     """Share of the training rows that an epoch varies, other ones in each; the others stay as they
     are, so that a model also sees what it will predict on. Unused without augmentation."""

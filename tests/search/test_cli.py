@@ -117,6 +117,16 @@ def test_module_can_be_run_and_knows_its_version() -> None:
         (["data", "augment", "quickstart", "--operation", "thesaurus"], "must be one of none, syn"),
         (["data", "augment", "quickstart", "--operation", "none"], "changes nothing"),
         (["data", "augment", "quickstart", "--operation", "synonym", "--rows", "0"], "at least 1"),
+        (["trial", "quickstart", "--set", "augmentation=masked_word"], "masked_word, which needs"),
+        (
+            [
+                *("search", "headlines", "--dry-run", "--set"),
+                "space.augmentation={choice: [word_dropout, masked_word]}",
+                *("--set", "augmentation.masked_language_model=OUT"),
+            ],
+            "augmentation.masked_language_model: the folder 'OUT' does not exist",
+        ),
+        (["data", "augment", "quickstart", "--operation", "masked_word"], "which needs augmentat"),
         (["trial", "quickstart", "--set", "learning_rate=7"], "learning_rate must be in (0, 1]"),
         (["trial", "quickstart", "--set", "tuned_layers=7"], "'minilm-l6' has 6 layers"),
         (["search", "headlines", "--set", "space.tuned_layers=7", "--dry-run"], "has 6 layers"),

@@ -73,6 +73,20 @@ class Protection:
             end += 1
         return not self.covers(text[start:end])
 
+    def is_free_character(self, text: str, place: int) -> bool:
+        """Tell whether a Chinese character may change: it is in no name and no tag."""
+        if text[place] in PROTECTED_CHARACTERS:
+            return False
+        spans = _tags(text)
+        for name in self.names:
+            spans += [(m.start(), m.end()) for m in re.finditer(re.escape(name), text.lower())]
+        return not any(start <= place < end for start, end in spans)
+
+    def agree(self, original: str, variant: str) -> bool:
+        """Tell whether two texts have the same protected words and tags."""
+        tags = [[text[start:end] for start, end in _tags(text)] for text in (original, variant)]
+        return tags[0] == tags[1] and self.count(original) == self.count(variant)
+
     def count(self, text: str) -> Counter[str]:
         """Count the protected words of a text, whatever their case and the spelling of units."""
         found: Counter[str] = Counter()
@@ -84,6 +98,11 @@ class Protection:
             elif self.covers(word):
                 found[bare_word(word)] += 1
         return found
+
+
+def is_chinese(text: str) -> bool:
+    """Tell whether there is a Chinese character in a text."""
+    return _CHINESE.search(text) is not None
 
 
 def _tags(text: str) -> list[tuple[int, int]]:

@@ -51,7 +51,7 @@ class SynonymReplacement:
         for hit, row in zip(hits[::-1].tolist(), rows[::-1], strict=True):
             match = found[row][hit - int(ends[row])]
             options = neighbours[match[0].lower()]
-            word = _in_case_of(match[0], options[int(draws[hit, 1] * len(options))])
+            word = in_case_of(match[0], options[int(draws[hit, 1] * len(options))])
             result[row] = result[row][: match.start()] + word + result[row][match.end() :]
         return result
 
@@ -67,7 +67,8 @@ def words_with_neighbours(
     ]
 
 
-def _in_case_of(original: str, word: str) -> str:
+def in_case_of(original: str, word: str) -> str:
+    """Write a word of lower case as the one that it stands for is written."""
     if original.isupper() and len(original) > 1:
         return word.upper()
     return word.capitalize() if original[0].isupper() else word

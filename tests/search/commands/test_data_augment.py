@@ -8,6 +8,7 @@ import pytest
 from search.cli import run
 from search.study_config import dump_study
 from tests.search.trained_study import trained_config, write_log
+from tests.trainables.augmentation.tiny_models import write_masked_model
 
 
 @pytest.fixture(scope="module")
@@ -45,3 +46,25 @@ def test_where_nothing_varies_there_is_no_table(
     out = augment(capsys, study_file, "--operation", "word_swap", "--rate", "0", "--rows", "50")
 
     assert out == "word_swap at rate 0, 50 rows: 50 unchanged\n"
+
+
+def test_an_operation_with_a_model_says_what_came_out_too_far(
+    study_file: Path, capsys: pytest.CaptureFixture[str], tiny_encoder: Path, tmp_path: Path
+) -> None:
+    options = ["--operation", "masked_word", "--rate", "0.9", "--rows", "60", "--set"]
+    model = f"augmentation.masked_language_model={write_masked_model(tmp_path, tiny_encoder)}"
+
+    kept = augment(
+        capsys, study_file, *options, model, "--set", "augmentation.quality.min_similarity=-1.0"
+    )
+    rejected = augment(
+        capsys, study_file, *options, model, "--set", "augmentation.quality.min_similarity=1.0"
+    )
+
+    num_kept, num_left = (
+        int(re.findall(r"60 rows: (\d+) varied", out)[0]) for out in (kept, rejected)
+    )
+    too_far = re.findall(r"(\d+) too far from the original", rejected)
+    assert "too far" not in kept
+    assert num_kept == num_left + int(too_far[0])
+    assert num_left < num_kept / 2

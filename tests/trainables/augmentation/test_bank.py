@@ -38,6 +38,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
     return prepare(table, ENCODER, tmp_path_factory.mktemp("bank"))
 
 
+WITHOUT_MODEL = sorted(set(OPERATIONS) - {"masked_word", "back_translation"})
+
+
 def make_bank(data: PreparedData, augmentation: str, **settings: object) -> AugmentationBank:
     folder = find_encoder(ENCODER)
     trial = TrialConfig(augmentation=augmentation, **settings)  # type: ignore[arg-type]
@@ -63,7 +66,7 @@ def test_nothing_is_varied_without_augmentation_or_at_rate_zero(
     assert make_bank(data, augmentation, **settings).variants(3) is None
 
 
-@pytest.mark.parametrize("name", sorted(set(OPERATIONS) - {"description"}))
+@pytest.mark.parametrize("name", sorted(set(WITHOUT_MODEL) - {"description"}))
 def test_about_half_of_the_rows_are_varied_and_each_stays_in_its_place(
     data: PreparedData, name: str
 ) -> None:
@@ -81,7 +84,7 @@ def test_about_half_of_the_rows_are_varied_and_each_stays_in_its_place(
         assert str(row) in tokenizer.decode(tokens[row]).split()
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", WITHOUT_MODEL)
 def test_the_variant_follows_from_seed_and_epoch(data: PreparedData, name: str) -> None:
     first, again = (make_bank(data, name).variants(1) for _ in range(2))
     others = [make_bank(data, name).variants(2), make_bank(data, name, seed=1).variants(1)]

@@ -13,10 +13,8 @@ from spaces.trial_config import Augmentation
 from trainables.augmentation import OPERATIONS, Operation
 from trainables.augmentation.config import AugmentationConfig
 from trainables.augmentation.protection import Protection
-from trainables.encoder import EncoderConfig, find_encoder
 
-CONFIG = AugmentationConfig(protected_words=("Harbor", "Acme Tools", "华为"))
-PROTECTION = Protection.of(CONFIG.protected_words)
+PROTECTION = Protection.of(("Harbor", "Acme Tools", "华为"))
 TEXTS = [
     "Harbor Premium Waterproof Jacket, Navy, size XL (2 pack)",
     "Couch without armrests - not foldable, 120 cm, sugar-free",
@@ -35,7 +33,7 @@ TEXTS = [
     '"model 5" TV, 55" screen, phone',
     "very long text about shoes and kids " * 100,
 ]
-PER_WORD = ("synonym", "word_dropout", "word_swap", "word_insertion")
+PER_WORD = ("synonym", "word_dropout", "word_swap", "word_insertion", "masked_word")
 """Operations whose rate is a share of words."""
 WORDS = [
     *["sofa", "Couch", "red", "Navy", "XL", "12", "12cm", "16 GB", '5"', '"', "7 inches", "not"],
@@ -44,14 +42,11 @@ WORDS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def encoder_folder() -> Path:
-    return find_encoder(EncoderConfig())
-
-
 @pytest.fixture(params=OPERATIONS, scope="module")
-def operation(request: pytest.FixtureRequest, encoder_folder: Path) -> Operation:
-    return OPERATIONS[request.param](encoder_folder, CONFIG)
+def operation(
+    request: pytest.FixtureRequest, encoder_folder: Path, augmentation_config: AugmentationConfig
+) -> Operation:
+    return OPERATIONS[request.param](encoder_folder, augmentation_config)
 
 
 def test_a_trial_may_name_every_operation_and_no_other() -> None:
@@ -91,10 +86,11 @@ def test_no_number_depends_on_another_generator(operation: Operation) -> None:
 
 
 def test_something_changes(operation: Operation) -> None:
-    alone = operation(TEXTS[:1], 1.0, np.random.default_rng(0))
+    texts = ["beautiful shoes phone video jacket couch laptop"] * 5
 
-    assert len(alone) == 1
-    assert alone[0] != TEXTS[0]
+    varied = operation(texts, 1.0, np.random.default_rng(0))
+
+    assert varied != texts
 
 
 TAG = re.compile(r"<[^<>]*>|&#?\w+;")
@@ -117,7 +113,7 @@ def test_protected_words_stay_and_no_text_becomes_blank(operation: Operation, ra
         check_contract(operation, TEXTS, rate, seed)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(
     texts=st.lists(
         st.one_of(
@@ -131,24 +127,35 @@ def test_protected_words_stay_and_no_text_becomes_blank(operation: Operation, ra
 )
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_any_text_keeps_the_contract(
-    encoder_folder: Path, name: str, texts: list[str], rate: float, seed: int
+    encoder_folder: Path,
+    augmentation_config: AugmentationConfig,
+    name: str,
+    texts: list[str],
+    rate: float,
+    seed: int,
 ) -> None:
-    check_contract(OPERATIONS[name](encoder_folder, CONFIG), texts, rate, seed)
+    operation = OPERATIONS[name](encoder_folder, augmentation_config)
+
+    check_contract(operation, texts, rate, seed)
 
 
 @pytest.mark.parametrize("name", PER_WORD)
-def test_the_rate_is_the_share_of_changed_words(encoder_folder: Path, name: str) -> None:
+def test_the_rate_is_the_share_of_changed_words(
+    encoder_folder: Path, augmentation_config: AugmentationConfig, name: str
+) -> None:
     words = ["jacket", "shoes", "phone", "kids", "video"]
     texts = [" ".join(words)] * 2_000
 
-    varied = OPERATIONS[name](encoder_folder, CONFIG)(texts, 0.2, np.random.default_rng(0))
+    operation = OPERATIONS[name](encoder_folder, augmentation_config)
+
+    varied = operation(texts, 0.2, np.random.default_rng(0))
 
     found = [text.split() for text in varied]
     if name == "word_insertion":
         changed = sum(len(row) - 5 for row in found)
-    elif name == "word_swap":
-        changed = sum(one != other for row in found for one, other in zip(words, row, strict=True))
+    elif name == "word_dropout":
+        changed = sum(5 - len(row) for row in found)
     else:
-        changed = 10_000 - sum(word in words for row in found for word in row)
+        changed = sum(one != other for row in found for one, other in zip(words, row, strict=True))
     # Two swaps may undo each other.
     assert changed / 10_000 == pytest.approx(0.2, abs=0.03 if name == "word_swap" else 0.02)
