@@ -132,6 +132,8 @@ def augment(
     from search.augmentation_preview import preview
     from search.tables import augmentation_table, open_console, say
     from spaces.trial_config import TrialConfig
+    from trainables.augmentation.models import check_models
+    from trainables.data.table import load_clicks
 
     if rows < 1:
         raise MistakeError(f"--rows must be at least 1, got {rows}")
@@ -143,8 +145,10 @@ def augment(
         )
     if operation == "none":
         raise MistakeError("--operation none changes nothing; name another one")
-    config, table = _read(study, overrides)
+    config = read_study(study, overrides)
     with preflight():
+        check_models([operation], config.augmentation)
+        table = load_clicks(config.data, config.task)
         found = preview(config, table, trial, num_rows=rows)
     console = open_console()
     if shown := found.examples(show):
