@@ -11,6 +11,7 @@ SHORT_NAMES = {
     "augmentation_rate": "aug rate",
     "augmented_share": "aug share",
     "augmentation_schedule": "aug schedule",
+    "mixup_alpha": "mixup",
     "lora_rank": "rank",
     "tuned_layers": "layers",
     "weight_decay": "decay",

@@ -47,6 +47,9 @@ class TrialConfig:
     augmentation_schedule: Schedule = "constant"
     """constant: that share in every epoch; fade_out: in the first, and from there down to 0 in the
     last, in equal steps. Unused without augmentation."""
+    mixup_alpha: float = 0.0
+    """Mixes the pooled rows of each batch in pairs, and their losses, by a share drawn from
+    Beta(alpha, alpha): 0.2 mixes few rows much, 1 all shares alike. 0: no mixing."""
     method: Method = "lora"
     """Which weights train; the task's head always does."""
     lora_rank: int = 8
@@ -68,7 +71,7 @@ class TrialConfig:
     def __post_init__(self) -> None:
         for name in ("learning_rate", "augmentation_rate", "augmented_share"):
             _check_number(name, getattr(self, name))
-        for name in ("dropout", "weight_decay", "warmup_fraction"):
+        for name in ("dropout", "weight_decay", "warmup_fraction", "mixup_alpha"):
             _check_number(name, getattr(self, name))
         for name in ("batch_size", "lora_rank", "epochs", "seed"):
             value = getattr(self, name)
@@ -81,6 +84,7 @@ class TrialConfig:
         _check_range("augmented_share", share, 0 <= share <= 1, "in [0, 1]")
         _check_range("seed", self.seed, 0 <= self.seed < 2**63, "at least 0 and below 2**63")
         _check_range("weight_decay", self.weight_decay, self.weight_decay >= 0, "at least 0")
+        _check_range("mixup_alpha", self.mixup_alpha, self.mixup_alpha >= 0, "at least 0")
         for name in ("batch_size", "epochs"):
             _check_range(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
         if self.lora_rank < 1:
@@ -138,6 +142,8 @@ class TrialConfig:
         if self.augmentation == "none":
             for name in ("augmentation_rate", "augmented_share", "augmentation_schedule"):
                 del settings[name]
+        if self.mixup_alpha == 0:
+            del settings["mixup_alpha"]
         if self.tuned_layers is None:
             del settings["tuned_layers"]
         del settings["batch_tokens" if self.batch_tokens is None else "batch_size"]

@@ -111,6 +111,8 @@ class ClickModel(nn.Module):
         attention_mask: torch.Tensor,
         token_type_ids: torch.Tensor,
         states: torch.Tensor | None = None,
+        partners: torch.Tensor | None = None,
+        own_share: float = 1.0,
     ) -> torch.Tensor:
         """Compute the log-odds of a click.
 
@@ -120,6 +122,9 @@ class ClickModel(nn.Module):
             token_type_ids: int64 (batch, tokens), 1 in segment B.
             states: (batch, tokens, hidden_size) output of the frozen layers for the same rows, from
                 :meth:`frozen_states`, in any precision.
+            partners: int64 (batch,): which row's pooled features are mixed into each; None: no
+                mixing. See :class:`trainables.mixup.Mixing`.
+            own_share: A row's share in its mixture.
 
         Returns:
             (batch,) log-odds.
@@ -134,6 +139,8 @@ class ClickModel(nn.Module):
                 states = self.frozen_states(input_ids, attention_mask, token_type_ids)
             hidden = self._tuned(states.to(self.head.weight.dtype), attention_mask)
         pooled = self.pool(hidden, attention_mask, token_type_ids)
+        if partners is not None:
+            pooled = own_share * pooled + (1 - own_share) * pooled[partners]
         logits: torch.Tensor = self.head(self.dropout(pooled))
         return logits[:, 0]
 

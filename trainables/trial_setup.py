@@ -56,9 +56,11 @@ class TrialSetup:
             encoder, the task, augmentation, DeepSpeed's settings and the number of workers.
         """
         deepspeed = dataclasses.asdict(self.deepspeed)
-        for same in ("micro_batch_rows", "offload_optimizer"):
-            # They say where and in how many parts the same steps are computed.
-            del deepspeed[same]
+        # They say where and in how many parts the same steps are computed.
+        del deepspeed["offload_optimizer"]
+        if trial.mixup_alpha == 0:
+            # Rows are mixed with others of the same part.
+            del deepspeed["micro_batch_rows"]
         identity = {
             "trial": trial.effective(),
             "data": self.data_fingerprint,

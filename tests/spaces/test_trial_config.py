@@ -71,6 +71,11 @@ def test_tuned_layers_count_and_none_is_as_if_they_were_not_there() -> None:
     assert "tuned_layers" not in TrialConfig().effective()
 
 
+def test_mixing_counts_and_none_is_as_if_it_was_not_there() -> None:
+    assert TrialConfig(mixup_alpha=0.2).effective() != TrialConfig().effective()
+    assert "mixup_alpha" not in TrialConfig().effective()
+
+
 def test_a_space_may_not_vary_what_the_study_fixes() -> None:
     assert "epochs" not in SEARCHABLE
     assert "seed" not in SEARCHABLE
@@ -85,6 +90,7 @@ def test_a_space_may_not_vary_what_the_study_fixes() -> None:
         ("learning_rate", 10**400, "finite number"),
         ("learning_rate", True, "finite number, got True"),
         ("weight_decay", -0.1, "at least 0"),
+        ("mixup_alpha", -0.1, "mixup_alpha must be at least 0"),
         ("dropout", 1.0, r"in \[0, 1\)"),
         ("warmup_fraction", -0.1, r"in \[0, 1\)"),
         ("batch_size", 0, "at least 1"),
