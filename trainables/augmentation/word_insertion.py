@@ -35,14 +35,14 @@ class WordInsertion:
         draws = rng.random((sum(map(len, found)), 3))
         ends = np.cumsum([len(row) for row in found])
         hits = np.flatnonzero(draws[:, 0] < rate)
-        rows = np.searchsorted(ends, hits, side="right")
+        rows, starts = np.unique(np.searchsorted(ends, hits, side="right"), return_index=True)
         result = list(texts)
-        for row in np.unique(rows).tolist():
+        for row, own in zip(rows.tolist(), np.split(hits, starts[1:]), strict=False):
             words = texts[row].split()
             places = self._places(texts[row])
             first = int(ends[row]) - len(found[row])
             inserted: dict[int, list[str]] = {}
-            for hit in hits[rows == row].tolist():
+            for hit in own.tolist():
                 options = self.neighbours[found[row][hit - first][0].lower()]
                 place = places[int(draws[hit, 2] * len(places))]
                 inserted.setdefault(place, []).append(options[int(draws[hit, 1] * len(options))])

@@ -34,12 +34,12 @@ class WordSwap:
         ends = np.cumsum([len(row) for row in words])
         hits = np.flatnonzero(draws[:, 0] < rate / 2)
         result = list(texts)
-        rows = np.searchsorted(ends, hits, side="right")
-        for row in np.unique(rows).tolist():
+        rows, starts = np.unique(np.searchsorted(ends, hits, side="right"), return_index=True)
+        for row, own in zip(rows.tolist(), np.split(hits, starts[1:]), strict=False):
             free = [p for p, fixed in enumerate(self.protection.fixed(texts[row])) if not fixed]
             first = int(ends[row]) - len(words[row])
             moved = list(words[row])
-            for hit in hits[rows == row].tolist():
+            for hit in own.tolist():
                 place = hit - first
                 if place in free and len(free) > 1:
                     others = [other for other in free if other != place]
