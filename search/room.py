@@ -15,7 +15,6 @@ from search.study_config import SearchConfig, StudyConfig
 from search.study_plan import count_trials
 from search.trial_kinds import describe_kind, trial_kinds
 from spaces.trial_config import TrialConfig
-from trainables.augmentation.bank import VARIED_SHARE
 from trainables.footprint import Footprint
 from trainables.memory_bound import (
     GPU_PROCESS_BYTES,
@@ -217,25 +216,27 @@ def variant_seconds(
         num_rows: Rows of training and validation.
 
     Returns:
-        A number for each operation, rate and number of frozen layers that as many points have as
-        the study has trials: a rate out of a range is each trial's own.
+        A number for each operation, rate, share and number of frozen layers that as many points
+        have as the study has trials: a rate out of a range is each trial's own.
     """
     if config.encoder.cache_gb == 0:
         return ()
     by_cut = _frozen_row_seconds(footprints, encoder, num_rows)
     rng = random.Random(0)
     trials = [
-        TrialConfig(**config.space.sample(rng))  # type: ignore[arg-type]
+        TrialConfig(**config.space.sample(rng), epochs=config.search.epochs)  # type: ignore[arg-type]
         for _ in range(count_trials(config))
     ]
     distinct = {
-        (trial.augmentation, trial.augmentation_rate, trial.tuned_layers)
+        (trial.augmentation, trial.augmentation_rate, _mean_share(trial), trial.tuned_layers)
         for trial in trials
-        if trial.augmentation != "none" and trial.augmentation_rate > 0
     }
-    varied = VARIED_SHARE * num_rows[0]
-    times = (varied * by_cut.get(tuned_layers, 0.0) for _, _, tuned_layers in distinct)
+    times = (share * num_rows[0] * by_cut.get(layers, 0.0) for _, _, share, layers in distinct)
     return tuple(seconds for seconds in times if seconds)
+
+
+def _mean_share(trial: TrialConfig) -> float:
+    return fmean(trial.varied_share(epoch) for epoch in range(1, trial.epochs + 1))
 
 
 def _frozen_row_seconds(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from search.study_config import StudyConfig
 from spaces.trial_config import TrialConfig
+from trainables.augmentation.models import check_models
 from trainables.deepspeed_config import settle_precision
 from trainables.encoder import encoder_fingerprint, find_encoder, num_layers
 from trainables.trial_setup import TrialSetup
@@ -34,6 +35,7 @@ def single_trial(config: StudyConfig, chosen: Mapping[str, Any]) -> TrialConfig:
     }
     values = {"epochs": config.search.epochs, "seed": config.search.seed, **constants, **chosen}
     trial = TrialConfig(**values)
+    check_models([trial.augmentation], config.augmentation)
     if trial.tuned_layers is not None:
         layers = num_layers(find_encoder(config.encoder))
         if trial.tuned_layers > layers:
@@ -54,6 +56,7 @@ def single_trial_setup(config: StudyConfig, data: "PreparedData") -> TrialSetup:
         encoder_fingerprint=encoder_fingerprint(find_encoder(config.encoder)),
         task=config.task,
         encoder=config.encoder,
+        augmentation=config.augmentation.with_absolute_folders(),
         deepspeed=settle_precision(config.deepspeed, use_gpu=torch.cuda.is_available()),
         resources=dataclasses.replace(config.resources, workers=1),
     )

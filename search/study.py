@@ -25,6 +25,7 @@ from search.study_plan import (
     count_trials,
     make_plan,
 )
+from trainables.augmentation.models import check_models
 from trainables.deepspeed_config import settle_precision
 from trainables.encoder import encoder_fingerprint, find_encoder
 from trainables.trial_setup import TrialSetup
@@ -87,6 +88,7 @@ class Study:
             ValueError: if a trial doesn't fit, or the encoder is missing.
         """
         check_tuned_layers(self.config, find_encoder(self.config.encoder))
+        check_models(self.config.augmentations(), self.config.augmentation)
         return self._plan(self._capacity(address), None)
 
     def forecast(
@@ -158,6 +160,7 @@ class Study:
             check_folder(self.folder, self.config, resume=resume)
         encoder_folder = find_encoder(self.config.encoder)
         check_tuned_layers(self.config, encoder_folder)
+        check_models(self.config.augmentations(), self.config.augmentation)
         if address is None:
             capacity = local_capacity()
             make_plan(self.config, self.folder, capacity, None)
@@ -245,6 +248,7 @@ class Study:
             encoder_fingerprint=encoder,
             task=config.task,
             encoder=dataclasses.replace(config.encoder, name=name),
+            augmentation=config.augmentation.with_absolute_folders(),
             deepspeed=config.deepspeed,
             resources=config.resources,
         )

@@ -16,6 +16,8 @@ from cluster.resources import TrialResources
 from search.study_errors import describe_mistakes, nearest, section_fields
 from spaces.space import Space
 from spaces.trial_config import TrialConfig
+from trainables.augmentation.config import AugmentationConfig
+from trainables.augmentation.models import name_missing
 from trainables.compression.config import CompressionConfig
 from trainables.data.config import DataConfig
 from trainables.deepspeed_config import DeepSpeedConfig
@@ -97,6 +99,8 @@ class StudyConfig:
     """What is predicted."""
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     """What is fine-tuned."""
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    """How training texts may be varied."""
     search: SearchConfig = field(default_factory=SearchConfig)
     """Which trials run."""
     resources: TrialResources = field(default_factory=TrialResources)
@@ -128,6 +132,15 @@ class StudyConfig:
                 "list it under data.columns.categorical"
             )
         self._check_space()
+        if mistake := name_missing(self.augmentations(), self.augmentation):
+            raise ValueError(mistake)
+
+    def augmentations(self) -> tuple[str, ...]:
+        """Return the operations that a trial of the study may use, ``none`` among them."""
+        varied = self.space.parameters.get("augmentation")
+        if varied is None:
+            return (TrialConfig().augmentation,)
+        return tuple(map(str, varied.choices or ()))
 
     def _check_space(self) -> None:
         if self.search.algorithm == "grid" and (names := self.space.continuous()):

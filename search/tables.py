@@ -77,6 +77,19 @@ def data_table(fingerprint: str, parts: Sequence[PartDescription]) -> Table:
     return table
 
 
+def augmentation_table(
+    operation: str, pairs: Sequence[tuple[Sequence[str], Sequence[str]]]
+) -> Table:
+    """Draw rows beside their variants, a line for each text column."""
+    table = _table(f"what {operation} makes of training rows")
+    table.add_column("original", ratio=1)
+    table.add_column("variant", ratio=1)
+    table.show_lines = len(pairs[0][0]) > 1
+    for original, variant in pairs:
+        table.add_row(Text("\n".join(original)), Text("\n".join(variant)))
+    return table
+
+
 def leaderboard_table(evidence: StudyEvidence) -> Table:
     """Draw the best trials, best first."""
     table = _table(f"leaderboard, {evidence.metric.label} on the validation split")

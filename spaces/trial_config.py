@@ -2,23 +2,37 @@
 
 import dataclasses
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
-Augmentation = Literal["none", "synonym", "word_dropout"]
+Augmentation = Literal[
+    "none",
+    "synonym",
+    "word_dropout",
+    "word_swap",
+    "word_insertion",
+    "description",
+    "masked_word",
+    "back_translation",
+]
 """How training texts are varied; each is one file in ``trainables/augmentation``."""
+
+Schedule = Literal["constant", "fade_out"]
+"""How the share of varied rows goes on: the same in all epochs, or down to none in the last."""
 
 Method = Literal["full", "lora"]
 """Which weights train: all of them, or low-rank adapters (Hu et al. 2021)."""
 
-
 Inputs = Literal["all", "text", "fields"]
 """What of a row a model sees: everything that the table has, or its text or fields alone."""
 
+AUGMENTATION_SETTINGS = ("augmentation_rate", "augmented_share", "augmentation_schedule")
+"""What a trial without augmentation ignores."""
 TEXT_SETTINGS = (
     "learning_rate",
     "augmentation",
-    "augmentation_rate",
+    *AUGMENTATION_SETTINGS,
     "method",
     "lora_rank",
     "tuned_layers",
@@ -26,6 +40,27 @@ TEXT_SETTINGS = (
 """What a trial without text ignores."""
 FIELD_SETTINGS = ("field_units", "field_learning_rate")
 """What a trial without fields ignores."""
+
+
+NUMBER_RANGES: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
+    (("learning_rate", "field_learning_rate"), lambda value: 0 < value <= 1, "in (0, 1]"),
+    (
+        ("augmentation_rate", "dropout", "warmup_fraction"),
+        lambda value: 0 <= value < 1,
+        "in [0, 1)",
+    ),
+    (("augmented_share",), lambda value: 0 <= value <= 1, "in [0, 1]"),
+    (("weight_decay", "mixup_alpha"), lambda value: value >= 0, "at least 0"),
+)
+"""Names of settings, what they may be, and how an error says so."""
+
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "augmentation": get_args(Augmentation),
+    "augmentation_schedule": get_args(Schedule),
+    "method": get_args(Method),
+    "inputs": get_args(Inputs),
+}
+"""The values of settings that choose by name."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +78,17 @@ class TrialConfig:
     augmentation: Augmentation = "none"
     """Operation that varies the training texts."""
     augmentation_rate: float = 0.1
-    """Share of words that the operation touches; unused without augmentation."""
+    """Share of words that the operation touches; for ``description`` the chance of each of its
+    changes, for ``back_translation`` that a text is translated. Unused without augmentation."""
+    augmented_share: float = 0.5
+    """Share of the training rows that an epoch varies, other ones in each; the others stay as they
+    are, so that a model also sees what it will predict on. Unused without augmentation."""
+    augmentation_schedule: Schedule = "constant"
+    """constant: that share in every epoch; fade_out: in the first, and from there down to 0 in the
+    last, in equal steps. Unused without augmentation."""
+    mixup_alpha: float = 0.0
+    """Mixes the pooled rows of each batch in pairs, and their losses, by a share drawn from
+    Beta(alpha, alpha): 0.2 mixes few rows much, 1 all shares alike. 0: no mixing."""
     method: Method = "lora"
     """Which weights train; the task's head always does."""
     lora_rank: int = 8
@@ -69,30 +114,28 @@ class TrialConfig:
     """Seeds the head's weights, row order, dropout and augmentation."""
 
     def __post_init__(self) -> None:
-        for name in ("augmentation_rate", "dropout", "weight_decay", "warmup_fraction"):
-            _check_number(name, getattr(self, name))
-        for name in ("batch_size", "lora_rank", "field_units", "epochs", "seed"):
-            value = getattr(self, name)
+        for names, inside, allowed in NUMBER_RANGES:
+            for name in names:
+                _check_number(name, getattr(self, name))
+                _check_range(name, getattr(self, name), inside(getattr(self, name)), allowed)
+        for name in ("batch_size", "batch_tokens", "field_units", "epochs"):
+            if (value := getattr(self, name)) is None and name == "batch_tokens":
+                continue
             _check_whole(name, value)
-        for name in ("learning_rate", "field_learning_rate"):
-            value = getattr(self, name)
-            _check_number(name, value)
-            _check_range(name, value, 0 < value <= 1, "in (0, 1]")
-        for name in ("augmentation_rate", "dropout", "warmup_fraction"):
-            value = getattr(self, name)
-            _check_range(name, value, 0 <= value < 1, "in [0, 1)")
+            _check_range(name, value, value >= 1, "at least 1")
+        _check_whole("seed", self.seed)
         _check_range("seed", self.seed, 0 <= self.seed < 2**63, "at least 0 and below 2**63")
-        _check_range("weight_decay", self.weight_decay, self.weight_decay >= 0, "at least 0")
-        for name in ("batch_size", "field_units", "epochs"):
-            _check_range(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
+        self._check_layers()
+        for name, options in OPTIONS.items():
+            _check_option(name, getattr(self, name), options)
+
+    def _check_layers(self) -> None:
+        _check_whole("lora_rank", self.lora_rank)
         if self.lora_rank < 1:
             raise ValueError(
                 f"lora_rank must be at least 1, got {self.lora_rank}; "
                 "use method: full to train without adapters"
             )
-        if self.batch_tokens is not None:
-            _check_whole("batch_tokens", self.batch_tokens)
-            _check_range("batch_tokens", self.batch_tokens, self.batch_tokens >= 1, "at least 1")
         if self.tuned_layers is not None:
             _check_whole("tuned_layers", self.tuned_layers)
             if self.tuned_layers < 1:
@@ -100,9 +143,6 @@ class TrialConfig:
                     f"tuned_layers must be at least 1, got {self.tuned_layers}; "
                     "leave it out to train all layers"
                 )
-        _check_option("augmentation", self.augmentation, get_args(Augmentation))
-        _check_option("method", self.method, get_args(Method))
-        _check_option("inputs", self.inputs, get_args(Inputs))
 
     @property
     def batch_name(self) -> str:
@@ -120,6 +160,15 @@ class TrialConfig:
             return dataclasses.replace(self, batch_size=batch)
         return dataclasses.replace(self, batch_tokens=batch)
 
+    def varied_share(self, epoch: int) -> float:
+        """Return the share of the training rows that an epoch, from 1, varies."""
+        if self.augmentation == "none" or self.augmentation_rate == 0:
+            return 0.0
+        if self.augmentation_schedule == "constant":
+            return self.augmented_share
+        left = (self.epochs - epoch) / max(1, self.epochs - 1)
+        return self.augmented_share * min(1.0, left)
+
     def effective(self) -> dict[str, Any]:
         """Return the settings that matter: what other settings make meaningless is left out.
 
@@ -129,7 +178,9 @@ class TrialConfig:
         if self.method != "lora":
             unused.add("lora_rank")
         if self.augmentation == "none":
-            unused.add("augmentation_rate")
+            unused.update(AUGMENTATION_SETTINGS)
+        if self.mixup_alpha == 0:
+            unused.add("mixup_alpha")
         if self.tuned_layers is None:
             unused.add("tuned_layers")
         if self.inputs == "fields":

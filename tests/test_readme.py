@@ -88,7 +88,11 @@ def test_study_is_valid_and_the_table_of_keys_is_complete() -> None:
     config = parse_study(blocks("yaml")[0])
 
     assert config.name == "shop"
-    for section in ("data", "encoder", "space", "search", "resources", "deepspeed", "compression"):
+    sections = (
+        *("data", "encoder", "space", "augmentation"),
+        *("search", "resources", "deepspeed", "compression"),
+    )
+    for section in sections:
         assert f"| `{section}` |" in README
 
 

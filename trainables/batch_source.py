@@ -13,6 +13,7 @@ from trainables.augmentation.bank import AugmentationBank
 from trainables.augmentation.variants import EpochTokens, Variants, interleave
 from trainables.data.prepared import PreparedData, Rows
 from trainables.frozen_cache import FrozenCache, FrozenLayers
+from trainables.mixup import Mixup
 
 if TYPE_CHECKING:
     from trainables.engine import Engine
@@ -44,6 +45,8 @@ class BatchSource:
     """Where the model is."""
     cached: CachedStates | None = None
     """None: the model computes everything."""
+    mixup: Mixup | None = None
+    """How rows are mixed in training; None: they aren't."""
 
     def batch(self, indices: np.ndarray) -> dict[str, torch.Tensor | None]:
         """Return the arguments of :meth:`trainables.model.ClickModel.forward` for some rows."""

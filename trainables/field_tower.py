@@ -48,28 +48,31 @@ class FieldTower(nn.Module):
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
 
-    def forward(
-        self,
-        codes: torch.Tensor | None,
-        numbers: torch.Tensor | None,
-        text: torch.Tensor | None,
-    ) -> torch.Tensor:
-        """Compute what is added to the log-odds.
+    def embed(self, codes: torch.Tensor | None, numbers: torch.Tensor | None) -> torch.Tensor:
+        """Put a row's fields side by side, (batch, width).
 
         Args:
             codes: int64 (batch, categorical columns); None where there are none.
             numbers: (batch, numbers); None where there are none.
-            text: (batch, text_size) pooled token vectors; None without text.
-
-        Returns:
-            (batch,).
         """
         seen: list[torch.Tensor] = []
         if codes is not None:
             seen.append(self.embedding(codes + self.starts).flatten(1))
         if numbers is not None:
             seen.append(numbers.to(self.output.weight.dtype))
-        known = seen if text is None else [*seen, text]
-        hidden = nn.functional.gelu(self.hidden(torch.cat(known, dim=-1)))
-        added: torch.Tensor = self.output(torch.cat([*seen, self.dropout(hidden)], dim=-1))
+        return torch.cat(seen, dim=-1)
+
+    def forward(self, fields: torch.Tensor, text: torch.Tensor | None) -> torch.Tensor:
+        """Compute what is added to the log-odds.
+
+        Args:
+            fields: (batch, width) from :meth:`embed`.
+            text: (batch, text_size) pooled token vectors; None without text.
+
+        Returns:
+            (batch,).
+        """
+        known = fields if text is None else torch.cat([fields, text], dim=-1)
+        hidden = nn.functional.gelu(self.hidden(known))
+        added: torch.Tensor = self.output(torch.cat([fields, self.dropout(hidden)], dim=-1))
         return added[:, 0]

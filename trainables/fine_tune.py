@@ -27,6 +27,7 @@ from trainables.data.prepared import PreparedData, Rows
 from trainables.encoder import encoder_fingerprint, find_encoder
 from trainables.engine import Engine, open_engine
 from trainables.metrics import defined_metrics
+from trainables.mixup import Mixing, Mixup
 from trainables.model import Model, build_model
 from trainables.out_of_memory import explain_out_of_memory
 from trainables.scored_rows import ScoredRows
@@ -50,8 +51,8 @@ def fine_tune(
 ) -> Generator[Progress, None, None]:
     """Train one trial and yield after each epoch; whoever drives it goes on with ``next()``.
 
-    Row order, dropout and augmentation of an epoch depend on the trial's seed and the epoch alone,
-    so a trial that was interrupted and resumed gives the losses of one that wasn't.
+    Row order, dropout, augmentation and mixing of an epoch depend on the trial's seed and the epoch
+    alone, so a trial that was interrupted and resumed gives the losses of one that wasn't.
 
     Args:
         trial: What to train.
@@ -72,7 +73,13 @@ def fine_tune(
     """
     torch.set_num_threads(worker.num_threads)
     data, encoder_folder = _find_inputs(setup)
-    bank = AugmentationBank(data, trial, encoder_folder, max_tokens=setup.encoder.max_tokens)
+    bank = AugmentationBank(
+        data,
+        trial,
+        encoder_folder,
+        max_tokens=setup.encoder.max_tokens,
+        config=setup.augmentation,
+    )
     steps = _steps_before(trial, data)
     config_hash = setup.config_hash(trial)
     with contextlib.ExitStack() as stack:
@@ -89,7 +96,7 @@ def fine_tune(
         for epoch in range(first, trial.epochs + 1):
             started = time.perf_counter()
             _seed_epoch(trial.seed, epoch, worker.rank)
-            source = sources.train(epoch)
+            source = dataclasses.replace(sources.train(epoch), mixup=Mixup.of(trial, epoch))
             loss = train_epoch(
                 engine,
                 source,
@@ -263,7 +270,11 @@ def train_epoch(
         for number, (indices, counts) in enumerate(parts, start=1):
             if len(parts) > 1:
                 engine.accumulate(is_last=number == len(parts))
-            loss, impressions = _summed_loss(engine, source, indices, counts=counts)
+            mixing = None
+            if source.mixup is not None:
+                place = {"step": step, "rank": worker.rank, "part": number}
+                mixing = source.mixup.draw(len(indices), **place)
+            loss, impressions = _summed_loss(engine, source, indices, counts=counts, mixing=mixing)
             engine.backward(loss * scale)
             total += loss.detach()
             seen += impressions
@@ -296,14 +307,24 @@ def _worker_parts(
 
 
 def _summed_loss(
-    engine: Engine, source: BatchSource, indices: np.ndarray, *, counts: bool
+    engine: Engine,
+    source: BatchSource,
+    indices: np.ndarray,
+    *,
+    counts: bool,
+    mixing: Mixing | None = None,
 ) -> tuple[torch.Tensor, float]:
     """Run the model over rows; return their summed loss, in nats, and impressions."""
     rows = source.rows
     impressions = rows.impressions[indices] * (1 if counts else 0)
     clicks = np.minimum(rows.clicks[indices], impressions)
+    mixed: dict[str, torch.Tensor | float] = {}
+    if mixing is not None:
+        clicks, impressions = mixing.counts(clicks), mixing.counts(impressions)
+        partners = torch.from_numpy(mixing.partners).to(engine.device)
+        mixed = {"partners": partners, "own_share": mixing.own_share}
     loss = binomial_loss(
-        engine.forward(**source.batch(indices)),
+        engine.forward(**source.batch(indices), **mixed),
         clicks=torch.from_numpy(clicks).to(engine.device),
         impressions=torch.from_numpy(impressions).to(engine.device),
     )

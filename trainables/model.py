@@ -132,7 +132,7 @@ class ClickModel(nn.Module):
         second = _masked_mean(hidden, attention_mask * token_type_ids)
         return torch.cat([first, second, (first - second).abs(), first * second], dim=-1)
 
-    def forward(
+    def forward(  # noqa: PLR0913 - the parts of a batch, by name
         self,
         input_ids: torch.Tensor | None,
         attention_mask: torch.Tensor,
@@ -140,6 +140,8 @@ class ClickModel(nn.Module):
         states: torch.Tensor | None = None,
         codes: torch.Tensor | None = None,
         numbers: torch.Tensor | None = None,
+        partners: torch.Tensor | None = None,
+        own_share: float = 1.0,
     ) -> torch.Tensor:
         """Compute the log-odds of a click.
 
@@ -151,6 +153,9 @@ class ClickModel(nn.Module):
                 :meth:`frozen_states`, in any precision.
             codes: int64 (batch, categorical columns), where rows have any.
             numbers: (batch, numbers), where rows have any.
+            partners: int64 (batch,): which row's pooled features are mixed into each; None: no
+                mixing. See :class:`trainables.mixup.Mixing`.
+            own_share: A row's share in its mixture.
 
         Returns:
             (batch,) log-odds.
@@ -165,9 +170,11 @@ class ClickModel(nn.Module):
                 states = self.frozen_states(input_ids, attention_mask, token_type_ids)
             hidden = self._tuned(states.to(self.head.weight.dtype), attention_mask)
         pooled = self.pool(hidden, attention_mask, token_type_ids)
+        pooled = _mixed(pooled, partners, own_share)
         logits: torch.Tensor = self.head(self.dropout(pooled))[:, 0]
         if self.tower is not None:
-            logits = logits + self.tower(codes, numbers, pooled)
+            fields = _mixed(self.tower.embed(codes, numbers), partners, own_share)
+            logits = logits + self.tower(fields, pooled)
         return logits
 
     def frozen_states(
@@ -185,6 +192,13 @@ class ClickModel(nn.Module):
         for layer in self.encoder.encoder.layer[self.num_frozen :]:
             hidden = layer(hidden, mask)
         return hidden
+
+
+def _mixed(features: torch.Tensor, partners: torch.Tensor | None, share: float) -> torch.Tensor:
+    """Mix rows' features, (batch, features), with those of their partners, if they have any."""
+    if partners is None:
+        return features
+    return share * features + (1 - share) * features[partners]
 
 
 def _masked_mean(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -216,10 +230,13 @@ class FieldModel(nn.Module):
         self,
         codes: torch.Tensor | None = None,
         numbers: torch.Tensor | None = None,
+        partners: torch.Tensor | None = None,
+        own_share: float = 1.0,
         **_text: torch.Tensor | None,
     ) -> torch.Tensor:
         """Compute the log-odds of a click, (batch,); see :meth:`ClickModel.forward`."""
-        logits: torch.Tensor = self.tower(codes, numbers, None)
+        fields = _mixed(self.tower.embed(codes, numbers), partners, own_share)
+        logits: torch.Tensor = self.tower(fields, None)
         return logits
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from cluster.resources import TrialResources
 from spaces.trial_config import TrialConfig
+from trainables.augmentation.config import AugmentationConfig
 from trainables.deepspeed_config import DeepSpeedConfig
 from trainables.encoder import EncoderConfig
 from trainables.task import TaskConfig
@@ -40,6 +41,8 @@ class TrialSetup:
     """What is predicted."""
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     """The pretrained encoder; found anew on each node."""
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    """How training texts may be varied."""
     deepspeed: DeepSpeedConfig = field(default_factory=DeepSpeedConfig)
     """How a step runs."""
     resources: TrialResources = field(default_factory=TrialResources)
@@ -50,12 +53,14 @@ class TrialSetup:
 
         Returns:
             16 hexadecimal digits of SHA-256 over the trial's effective configuration, the data, the
-            encoder, the task, DeepSpeed's settings and the number of workers.
+            encoder, the task, augmentation, DeepSpeed's settings and the number of workers.
         """
         deepspeed = dataclasses.asdict(self.deepspeed)
-        for same in ("micro_batch_rows", "offload_optimizer"):
-            # They say where and in how many parts the same steps are computed.
-            del deepspeed[same]
+        # They say where and in how many parts the same steps are computed.
+        del deepspeed["offload_optimizer"]
+        if trial.mixup_alpha == 0:
+            # Rows are mixed with others of the same part.
+            del deepspeed["micro_batch_rows"]
         identity = {
             "trial": trial.effective(),
             "data": self.data_fingerprint,
@@ -65,6 +70,8 @@ class TrialSetup:
             "deepspeed": deepspeed,
             "workers": self.resources.workers,
         }
+        if augmentation := self.augmentation.identity(trial.augmentation):
+            identity["augmentation"] = augmentation
         text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -1,11 +1,11 @@
-"""clicktune data: simulate a log, describe and validate a table."""
+"""clicktune data: simulate a log, describe and validate a table, show how its texts would vary."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from search.commands.preflight import preflight, read_study
+from search.commands.preflight import MistakeError, preflight, read_study
 
 if TYPE_CHECKING:
     from search.study_config import StudyConfig
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def data() -> None:
-    """Simulate, describe and validate tables of clicks."""
+    """Simulate, describe, validate and augment tables of clicks."""
 
 
 @data.command()
@@ -104,3 +104,54 @@ def describe(study: str, overrides: tuple[str, ...]) -> None:
         f"{percentiles[100]}; {facts.truncated_share:.1%} of the rows are longer than "
         f"encoder.max_tokens, {config.encoder.max_tokens}",
     )
+
+
+@data.command()
+@click.argument("study")
+@click.option("--operation", required=True, help="The augmentation, like synonym.")
+@click.option("--rate", default=0.1, show_default=True, help="Its augmentation_rate.")
+@click.option("--show", default=20, show_default=True, help="Variants to print.")
+@click.option("--rows", default=1_000, show_default=True, help="Training rows to vary at most.")
+@click.option("--seed", default=0, show_default=True, help="Equal seed, equal variants.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key.")
+def augment(
+    study: str,
+    *,
+    operation: str,
+    rate: float,
+    show: int,
+    rows: int,
+    seed: int,
+    overrides: tuple[str, ...],
+) -> None:
+    """Vary training texts of STUDY and print them beside their originals.
+
+    What a study's trials are trained on is made in the same way, and what is counted here as
+    unchanged, or as not good enough, stays as it is there.
+    """
+    from search.augmentation_preview import preview
+    from search.tables import augmentation_table, open_console, say
+    from spaces.trial_config import TrialConfig
+    from trainables.augmentation.models import check_models
+    from trainables.data.table import load_clicks
+
+    if rows < 1:
+        raise MistakeError(f"--rows must be at least 1, got {rows}")
+    with preflight():
+        trial = TrialConfig(
+            augmentation=operation,  # type: ignore[arg-type]
+            augmentation_rate=rate,
+            seed=seed,
+        )
+    if operation == "none":
+        raise MistakeError("--operation none changes nothing; name another one")
+    config = read_study(study, overrides)
+    with preflight():
+        check_models([operation], config.augmentation)
+        table = load_clicks(config.data, config.task)
+        found = preview(config, table, trial, num_rows=rows)
+    console = open_console()
+    if shown := found.examples(show):
+        console.print(augmentation_table(operation, shown))
+    counts = ", ".join(f"{number:,} {fate}" for fate, number in found.counts.items() if number)
+    say(console, f"{operation} at rate {rate:g}, {sum(found.counts.values()):,} rows: {counts}")

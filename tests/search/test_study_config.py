@@ -232,3 +232,25 @@ def test_loading_a_study_imports_neither_torch_nor_ray() -> None:
     )
 
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("operation", "key"),
+    [
+        ("masked_word", "augmentation.masked_language_model"),
+        ("back_translation", "augmentation.translation.to"),
+    ],
+)
+def test_an_operation_that_may_come_needs_its_model_named(operation: str, key: str) -> None:
+    varied = f"space.augmentation={{choice: [none, {operation}]}}"
+    models = "{masked_language_model: a/b, translation: {to: a/b, back: b/a}}"
+
+    with pytest.raises(
+        ValueError, match=f"space.augmentation may be {operation}, which needs {key}"
+    ):
+        parse_study(STUDY, [varied])
+
+    config = parse_study(STUDY, [varied, f"augmentation={models}"])
+    assert config.augmentations() == ("none", operation)
+    assert parse_study(dump_study(config)) == config
+    assert parse_study(STUDY).augmentations() == ("none",)

@@ -1,8 +1,10 @@
+import dataclasses
 import math
+from typing import Any
 
 import pytest
 
-from spaces.trial_config import SEARCHABLE, TrialConfig
+from spaces.trial_config import SEARCHABLE, Schedule, TrialConfig
 
 
 def test_settings_that_a_method_ignores_do_not_count() -> None:
@@ -11,6 +13,42 @@ def test_settings_that_a_method_ignores_do_not_count() -> None:
 
     assert full[0] == full[1]
     assert plain[0] == plain[1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"augmented_share": 0.2}, {"augmentation_schedule": "fade_out"}, {"augmentation_rate": 0.3}],
+)
+def test_how_texts_are_varied_counts_where_they_are(change: dict[str, Any]) -> None:
+    varied = TrialConfig(augmentation="word_swap")
+
+    assert dataclasses.replace(varied, **change).effective() != varied.effective()
+    assert TrialConfig(**change).effective() == TrialConfig().effective()
+
+
+@pytest.mark.parametrize(
+    ("schedule", "epochs", "shares"),
+    [
+        ("constant", 3, [0.6, 0.6, 0.6]),
+        ("fade_out", 3, [0.6, 0.3, 0.0]),
+        ("fade_out", 1, [0.0]),
+    ],
+)
+def test_the_share_of_varied_rows_follows_its_schedule(
+    schedule: Schedule, epochs: int, shares: list[float]
+) -> None:
+    trial = TrialConfig(
+        augmentation="synonym", augmented_share=0.6, augmentation_schedule=schedule, epochs=epochs
+    )
+
+    assert [trial.varied_share(epoch) for epoch in range(1, epochs + 1)] == pytest.approx(shares)
+
+
+@pytest.mark.parametrize("change", [{"augmentation": "none"}, {"augmentation_rate": 0.0}])
+def test_without_augmentation_no_row_is_varied(change: dict[str, Any]) -> None:
+    trial = dataclasses.replace(TrialConfig(augmentation="synonym"), **change)
+
+    assert trial.varied_share(1) == 0.0
 
 
 @pytest.mark.parametrize("name", ["learning_rate", "batch_size", "seed", "epochs", "dropout"])
@@ -33,6 +71,11 @@ def test_tuned_layers_count_and_none_is_as_if_they_were_not_there() -> None:
     assert "tuned_layers" not in TrialConfig().effective()
 
 
+def test_mixing_counts_and_none_is_as_if_it_was_not_there() -> None:
+    assert TrialConfig(mixup_alpha=0.2).effective() != TrialConfig().effective()
+    assert "mixup_alpha" not in TrialConfig().effective()
+
+
 def test_a_space_may_not_vary_what_the_study_fixes() -> None:
     assert "epochs" not in SEARCHABLE
     assert "seed" not in SEARCHABLE
@@ -47,6 +90,7 @@ def test_a_space_may_not_vary_what_the_study_fixes() -> None:
         ("learning_rate", 10**400, "finite number"),
         ("learning_rate", True, "finite number, got True"),
         ("weight_decay", -0.1, "at least 0"),
+        ("mixup_alpha", -0.1, "mixup_alpha must be at least 0"),
         ("dropout", 1.0, r"in \[0, 1\)"),
         ("warmup_fraction", -0.1, r"in \[0, 1\)"),
         ("batch_size", 0, "at least 1"),
@@ -58,6 +102,8 @@ def test_a_space_may_not_vary_what_the_study_fixes() -> None:
         ("tuned_layers", 2.0, "tuned_layers must be a whole number, got 2.0"),
         ("tuned_layers", True, "whole number, got True"),
         ("augmentation", "swap", "must be one of none, synonym, word_dropout"),
+        ("augmented_share", 1.1, r"augmented_share must be in \[0, 1\], got 1.1"),
+        ("augmentation_schedule", "rise", "must be one of constant, fade_out"),
         ("method", "ia3", "must be one of full, lora"),
         ("epochs", 0, "at least 1"),
         ("seed", 0.5, "whole number"),

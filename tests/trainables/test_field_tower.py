@@ -39,17 +39,44 @@ def test_a_tower_begins_with_nothing_to_add(tiny_encoder: Path) -> None:
 def test_columns_do_not_share_the_meaning_of_a_code() -> None:
     built = tower()
 
-    one, other = built(torch.tensor([[1, 0], [0, 1]]), torch.zeros(2, 2), None)
+    one, other = built(built.embed(torch.tensor([[1, 0], [0, 1]]), torch.zeros(2, 2)), None)
 
     assert one != other
 
 
-def test_every_field_can_change_the_output() -> None:
+@pytest.mark.parametrize(("column", "code"), [(0, 1), (1, 1)])
+def test_every_category_can_change_the_output(column: int, code: int) -> None:
     built = tower()
-    before = built(CODES, NUMBERS, None)
+    changed = CODES.clone()
+    changed[0, column] = code
 
-    for codes, numbers in ((CODES + torch.tensor([0, -1]).clamp(min=0), NUMBERS + 1),):
-        assert not torch.allclose(built(codes, numbers, None), before)
+    before, after = (built(built.embed(codes, NUMBERS), None) for codes in (CODES, changed))
+
+    assert before[0] != after[0]
+    assert before[1] == after[1]
+
+
+def test_every_number_can_change_the_output() -> None:
+    built = tower()
+    numbers = NUMBERS.clone().requires_grad_()
+
+    built(built.embed(CODES, numbers), None).sum().backward()
+
+    assert numbers.grad is not None
+    assert (numbers.grad != 0).all()
+
+
+def test_mixing_rows_mixes_their_fields(tiny_encoder: Path) -> None:
+    trial = TrialConfig(inputs="fields")
+    model = build_model(tiny_encoder, trial, num_segments=1, fields=SHAPES).eval()
+    assert isinstance(model, FieldModel)
+    torch.nn.init.normal_(model.tower.output.weight)
+    swapped = torch.tensor([1, 0])
+
+    alone = model(codes=CODES, numbers=NUMBERS)
+    exchanged = model(codes=CODES, numbers=NUMBERS, partners=swapped, own_share=0.0)
+
+    assert torch.allclose(exchanged, alone.flip(0))
 
 
 @pytest.mark.parametrize(

@@ -52,20 +52,32 @@ def test_a_trial_learns_what_the_words_say(tiny_setup: TrialSetup) -> None:
     assert progress[-1].metrics["train_loss"] < progress[0].metrics["train_loss"]
 
 
+def test_a_trial_that_mixes_rows_learns_too_and_otherwise(tiny_setup: TrialSetup) -> None:
+    plain, mixed = (
+        _run(dataclasses.replace(TRIAL, mixup_alpha=alpha), tiny_setup) for alpha in (0.0, 0.4)
+    )
+
+    assert mixed[-1].metrics["roc_auc"] > 0.6
+    assert mixed[-1].metrics["train_loss"] != plain[-1].metrics["train_loss"]
+
+
 def test_the_same_trial_gives_the_same_numbers(tiny_setup: TrialSetup) -> None:
     first, second = (_run(TRIAL, tiny_setup)[-1].metrics for _ in range(2))
 
     assert first == second
 
 
-@pytest.mark.parametrize("augmentation", ["none", "word_dropout"])
+@pytest.mark.parametrize(
+    ("augmentation", "mixup_alpha"), [("none", 0.0), ("word_dropout", 0.0), ("none", 0.4)]
+)
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_a_resumed_trial_ends_as_one_left_alone(
-    tiny_setup: TrialSetup, tmp_path: Path, method: str, augmentation: str
+    tiny_setup: TrialSetup, tmp_path: Path, method: str, augmentation: str, mixup_alpha: float
 ) -> None:
     trial = TrialConfig(
         method=method,  # type: ignore[arg-type]
         augmentation=augmentation,  # type: ignore[arg-type]
+        mixup_alpha=mixup_alpha,
         learning_rate=1e-3,
         batch_size=16,
         epochs=3,

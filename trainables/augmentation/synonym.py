@@ -3,12 +3,14 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
+from trainables.augmentation.config import DEFAULTS, AugmentationConfig
+from trainables.augmentation.protection import Protection
 from trainables.augmentation.words import FUNCTION_WORDS, is_protected
 
 MIN_SIMILARITY = 0.55
@@ -33,14 +35,13 @@ class SynonymReplacement:
 
     neighbours: Mapping[str, tuple[str, ...]]
     """For each word, others that may stand for it, nearest first."""
+    protection: Protection = field(default_factory=Protection)
+    """What stays."""
 
     def __call__(self, texts: Sequence[str], rate: float, rng: np.random.Generator) -> list[str]:
         """Replace each word that has neighbours with probability ``rate``."""
         neighbours = self.neighbours
-        found = [
-            [match for match in _WORD.finditer(text) if match[0].lower() in neighbours]
-            for text in texts
-        ]
+        found = [words_with_neighbours(text, neighbours, self.protection) for text in texts]
         draws = rng.random((sum(map(len, found)), 2))
         ends = np.cumsum([len(row) for row in found])
         hits = np.flatnonzero(draws[:, 0] < rate)
@@ -50,21 +51,46 @@ class SynonymReplacement:
         for hit, row in zip(hits[::-1].tolist(), rows[::-1], strict=True):
             match = found[row][hit - int(ends[row])]
             options = neighbours[match[0].lower()]
-            word = _in_case_of(match[0], options[int(draws[hit, 1] * len(options))])
+            word = in_case_of(match[0], options[int(draws[hit, 1] * len(options))])
             result[row] = result[row][: match.start()] + word + result[row][match.end() :]
         return result
 
 
-def _in_case_of(original: str, word: str) -> str:
+def words_with_neighbours(
+    text: str, neighbours: Mapping[str, tuple[str, ...]], protection: Protection
+) -> list[re.Match[str]]:
+    """Find the words of a text that have neighbours and may be touched."""
+    return [
+        match
+        for match in _WORD.finditer(text)
+        if match[0].lower() in neighbours and protection.is_free(text, *match.span())
+    ]
+
+
+def in_case_of(original: str, word: str) -> str:
+    """Write a word of lower case as the one that it stands for is written."""
     if original.isupper() and len(original) > 1:
         return word.upper()
     return word.capitalize() if original[0].isupper() else word
 
 
 @lru_cache(maxsize=4)
-def build_synonym(encoder_folder: Path) -> SynonymReplacement:
+def build_synonym(
+    encoder_folder: Path, config: AugmentationConfig = DEFAULTS
+) -> SynonymReplacement:
     """Build the table of neighbours from an encoder's files, once in a process."""
-    return SynonymReplacement(find_neighbours(*_whole_words(encoder_folder)))
+    protection = Protection.of(config.protected_words)
+    neighbours = {}
+    for word, others in _all_neighbours(encoder_folder).items():
+        kept = tuple(other for other in others if not protection.covers(other))
+        if kept and not protection.covers(word):
+            neighbours[word] = kept
+    return SynonymReplacement(neighbours, protection)
+
+
+@lru_cache(maxsize=4)
+def _all_neighbours(encoder_folder: Path) -> dict[str, tuple[str, ...]]:
+    return find_neighbours(*_whole_words(encoder_folder))
 
 
 def _whole_words(encoder_folder: Path) -> tuple[list[str], np.ndarray]:

@@ -2,6 +2,8 @@
 
 import re
 
+from trainables.augmentation.units import SPELLINGS
+
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
@@ -32,7 +34,7 @@ NUMBERS = _words(
     "zero one two three four five six seven eight nine ten eleven twelve twenty thirty forty "
     "fifty sixty hundred thousand million billion first second third half quarter"
 )
-PROTECTED = COLOURS | SIZES | UNITS | NEGATIONS | NUMBERS
+PROTECTED = COLOURS | SIZES | UNITS.union(*SPELLINGS) | NEGATIONS | NUMBERS
 """Words whose change would make a text say something else about the product."""
 
 FUNCTION_WORDS = _words(
@@ -45,13 +47,36 @@ FUNCTION_WORDS = _words(
 )
 """Words without a meaning of their own, which no other word can stand for."""
 
+PROTECTED_CHARACTERS = frozenset(
+    "红黄蓝绿黑白灰紫粉橙棕金银青"
+    "大中小长短宽窄高低厚薄"
+    "克米升寸码厘毫"
+    "不无没非免未"
+    "〇零一二三四五六七八九十百千万两半双单"
+)
+"""The same for Chinese, which puts no space between words: a word with one of these stays."""
+
+OPENING_NEGATIONS = NEGATIONS - _words("free less")
+"""Words that negate what follows them: sugar-free is over where it says so."""
+
 _EDGES = re.compile(r"^\W+|\W+$")
 
 
-def is_protected(word: str) -> bool:
-    """Tell whether a word, with punctuation around it or not, must stay as it is."""
-    bare = _EDGES.sub("", word).replace("\N{RIGHT SINGLE QUOTATION MARK}", "'").lower()
-    if any(character.isdigit() for character in bare):
+def bare_word(word: str) -> str:
+    """Return a word in lower case, without the punctuation around it."""
+    return _EDGES.sub("", word).replace("\N{RIGHT SINGLE QUOTATION MARK}", "'").lower()
+
+
+def is_protected(word: str, names: frozenset[str] = frozenset()) -> bool:
+    """Tell whether a word, with punctuation around it or not, must stay as it is.
+
+    Args:
+        word: What stands between two spaces.
+        names: More words that must, in lower case.
+    """
+    bare = bare_word(word)
+    if any(character.isdigit() or character in PROTECTED_CHARACTERS for character in bare):
         return True
-    # Also the parts of navy-blue and sugar-free.
-    return bare in PROTECTED or any(part in PROTECTED for part in re.split(r"[-/]", bare))
+    # Also the parts of navy-blue and sugar-free, and Harbor's.
+    parts = (bare, bare.removesuffix("'s"), *re.split(r"[-/]", bare))
+    return any(part in PROTECTED or part in names for part in parts)

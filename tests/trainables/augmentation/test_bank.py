@@ -10,7 +10,7 @@ import pytest
 from spaces.trial_config import TrialConfig
 from trainables.array_cache import ArrayCache
 from trainables.augmentation import OPERATIONS
-from trainables.augmentation.bank import VARIED_SHARE, AugmentationBank
+from trainables.augmentation.bank import AugmentationBank
 from trainables.augmentation.variants import EpochTokens
 from trainables.data.prepared import TEXTS_FILE, PreparedData, prepare
 from trainables.data.table import ClickTable
@@ -24,7 +24,7 @@ WORDS = ["jacket", "shoes", "phone", "kids", "video", "couch", "laptop", "camera
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
     rng = np.random.default_rng(0)
-    texts = [" ".join(rng.choice(WORDS, 10)) + f" {row}" for row in range(NUM_ROWS + 20)]
+    texts = [" ".join(rng.choice(WORDS, 10)) + f" {row}; 16GB gift" for row in range(NUM_ROWS + 20)]
     table = ClickTable(
         texts=(["gift for kids"] * len(texts), texts),
         clicks=np.ones(len(texts), np.float32),
@@ -36,6 +36,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
         fingerprint="0123456789abcdef",
     )
     return prepare(table, ENCODER, tmp_path_factory.mktemp("bank"))
+
+
+WITHOUT_MODEL = sorted(set(OPERATIONS) - {"masked_word", "back_translation"})
 
 
 def make_bank(data: PreparedData, augmentation: str, **settings: object) -> AugmentationBank:
@@ -63,7 +66,7 @@ def test_nothing_is_varied_without_augmentation_or_at_rate_zero(
     assert make_bank(data, augmentation, **settings).variants(3) is None
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", sorted(set(WITHOUT_MODEL) - {"description"}))
 def test_about_half_of_the_rows_are_varied_and_each_stays_in_its_place(
     data: PreparedData, name: str
 ) -> None:
@@ -75,13 +78,13 @@ def test_about_half_of_the_rows_are_varied_and_each_stays_in_its_place(
     changed = [one != other for one, other in zip(tokens, original, strict=True)]
     assert len(tokens) == NUM_ROWS
     # Four standard deviations of a share among 2,000 rows.
-    assert np.mean(changed) == pytest.approx(VARIED_SHARE, abs=0.045)
-    # The number at the end of each title is protected, so it tells which row this is.
+    assert np.mean(changed) == pytest.approx(0.5, abs=0.045)
+    # The number in each title is protected, so it tells which row this is.
     for row in (0, 1, 2, 1_234, NUM_ROWS - 1):
-        assert tokenizer.decode(tokens[row]).split()[-1] == str(row)
+        assert str(row) in tokenizer.decode(tokens[row]).split()
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", WITHOUT_MODEL)
 def test_the_variant_follows_from_seed_and_epoch(data: PreparedData, name: str) -> None:
     first, again = (make_bank(data, name).variants(1) for _ in range(2))
     others = [make_bank(data, name).variants(2), make_bank(data, name, seed=1).variants(1)]
@@ -128,7 +131,13 @@ def test_variants_that_are_there_need_no_texts(data: PreparedData, tmp_path: Pat
 
 @pytest.mark.parametrize(
     "settings",
-    [{"augmentation_rate": 0.2}, {"seed": 1}, {"epoch": 2}, {"augmentation": "synonym"}],
+    [
+        {"augmentation_rate": 0.2},
+        {"seed": 1},
+        {"epoch": 2},
+        {"augmentation": "synonym"},
+        {"augmented_share": 0.3},
+    ],
 )
 def test_other_variants_are_another_file(
     data: PreparedData, tmp_path: Path, settings: dict[str, Any]
@@ -169,9 +178,64 @@ def test_without_room_variants_are_made_in_memory_and_that_is_said(
     assert found.digest == expected.digest
 
 
-def test_a_bank_whose_draw_varies_no_row_varies_nothing(
-    data: PreparedData, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("trainables.augmentation.bank.VARIED_SHARE", 0.0)
+def test_a_bank_whose_draw_varies_no_row_varies_nothing(data: PreparedData) -> None:
+    assert make_bank(data, "word_dropout", augmented_share=0.0).variants(1) is None
 
-    assert make_bank(data, "word_dropout").variants(1) is None
+
+@pytest.mark.parametrize(
+    ("schedule", "shares"), [("constant", [0.8, 0.8, 0.8]), ("fade_out", [0.8, 0.4, 0.0])]
+)
+def test_a_schedule_says_how_many_rows_an_epoch_varies(
+    data: PreparedData, schedule: str, shares: list[float]
+) -> None:
+    settings = {"augmented_share": 0.8, "augmentation_schedule": schedule}
+    bank = make_bank(data, "word_dropout", augmentation_rate=0.5, **settings)
+
+    found = [bank.variants(epoch) for epoch in (1, 2, 3)]
+
+    nums = [0 if variants is None else len(variants.rows) for variants in found]
+    # Four standard deviations.
+    assert [num / NUM_ROWS for num in nums] == pytest.approx(shares, abs=0.045)
+
+
+def test_a_larger_share_varies_more_rows_and_none_in_less(data: PreparedData) -> None:
+    few, many = (
+        make_bank(data, "word_dropout", augmentation_rate=0.5, augmented_share=share).variants(1)
+        for share in (0.2, 0.6)
+    )
+
+    assert few is not None
+    assert many is not None
+    # But for a few whose variant was rejected.
+    assert len(set(few.rows.tolist()) - set(many.rows.tolist())) < 0.03 * len(few.rows)
+    assert len(many.rows) > 2 * len(few.rows)
+
+
+def test_rows_whose_variant_is_no_other_text_are_not_kept(
+    data: PreparedData, tmp_path: Path
+) -> None:
+    files = ArrayCache(tmp_path / "cache", budget_gb=1.0)
+    original = texts_of(EpochTokens(original=data.rows("train").tokens))
+
+    made, read = (
+        make_bank(data, "word_swap", augmentation_rate=0.02).variants(1, files) for _ in range(2)
+    )
+
+    assert made is not None
+    assert read is not None
+    assert 0 < len(made.rows) < NUM_ROWS / 4
+    assert made.rows.tolist() == read.rows.tolist()
+    varied = texts_of(EpochTokens(original=data.rows("train").tokens, variants=made))
+    changed = [row for row, texts in enumerate(original) if texts != varied[row]]
+    assert changed == made.rows.tolist()
+
+
+def test_an_epoch_without_any_good_variant_varies_nothing(
+    data: PreparedData, tmp_path: Path
+) -> None:
+    files = ArrayCache(tmp_path / "cache", budget_gb=1.0)
+    bank = make_bank(data, "word_swap", augmentation_rate=1e-9)
+
+    for _ in ("made", "read"):
+        assert bank.variants(1, files) is None
+    assert len(list((tmp_path / "cache").iterdir())) == 1
