@@ -12,6 +12,7 @@ def summarize(evidence: StudyEvidence) -> list[str]:
     leader = evidence.ranking[0] if evidence.ranking else None
     if leader is not None and leader.best is not None:
         sentences.append(_won(evidence, leader))
+        sentences += _by_inputs(evidence)
     sentences += _scored(evidence)
     sentences += _costs(evidence)
     return sentences
@@ -52,6 +53,24 @@ def _won(evidence: StudyEvidence, leader: RankedTrial) -> str:
         f"Trial {leader.trial.number} {verb} with validation {label} {format_metric(value)} "
         f"({format_params(evidence.varied_params(leader.trial))})."
     )
+
+
+def _by_inputs(evidence: StudyEvidence) -> list[str]:
+    """Set text, fields and both side by side, where a study tries them."""
+    best: dict[str, RankedTrial] = {}
+    for row in evidence.ranking:
+        if row.best is not None and "inputs" in row.trial.params:
+            best.setdefault(str(row.trial.params["inputs"]), row)
+    if len(best) < 2:
+        return []
+    names = {"all": "text and fields together", "text": "text alone", "fields": "fields alone"}
+    parts = [
+        f"{names[inputs]} {format_metric(row.best.metrics[evidence.metric.name])} "
+        f"(trial {row.trial.number})"
+        for inputs in names
+        if (row := best.get(inputs)) is not None and row.best is not None
+    ]
+    return [f"The best validation {evidence.metric.label} of {', of '.join(parts)}."]
 
 
 def _scored(evidence: StudyEvidence) -> list[str]:

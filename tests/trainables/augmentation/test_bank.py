@@ -13,7 +13,9 @@ from trainables.augmentation import OPERATIONS
 from trainables.augmentation.bank import AugmentationBank
 from trainables.augmentation.variants import EpochTokens
 from trainables.data.prepared import TEXTS_FILE, PreparedData, prepare
+from trainables.data.raw_fields import RawFields
 from trainables.data.table import ClickTable
+from trainables.data.token_rows import TextLayout
 from trainables.encoder import EncoderConfig, find_encoder, load_tokenizer
 
 ENCODER = EncoderConfig(max_tokens=32)
@@ -33,6 +35,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
         split=np.repeat([0, 1, 2], [NUM_ROWS, 10, 10]).astype(np.int8),
         row_ids=np.arange(len(texts)),
         num_source_rows=len(texts),
+        fields=RawFields(),
+        layout=TextLayout.of(2),
         fingerprint="0123456789abcdef",
     )
     return prepare(table, ENCODER, tmp_path_factory.mktemp("bank"))
