@@ -16,6 +16,10 @@ LABELS = {
 """What is scored, and how a table names it, in the order in which it is shown."""
 
 
+ESTIMATORS = {"ips": "IPS", "snips": "SNIPS", "doubly_robust": "doubly robust"}
+"""How a sentence names the estimators of a policy's value."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Score:
     """A value on the test split."""
@@ -53,14 +57,20 @@ class FinalScores:
         """Say what the bundle's placements would earn, for a placement study."""
         if self.placement is None:
             return []
-        sentences = [f"The log earned {self.placement['logged']:.4f} clicks an impression."]
-        for estimate in self.placement["estimates"].values():
-            sentences.append(
-                f"The bundle's best placements would earn {estimate['value']:.4f} "
-                f"({estimate['low']:.4f} to {estimate['high']:.4f}) by {estimate['estimator']}, "
-                f"from {estimate['effective_sample_size']:.0f} effective impressions."
-                + (f" Caution: {estimate['warning']}." if estimate["warning"] else "")
-            )
+        estimates = list(self.placement["estimates"].values())
+        values = ", ".join(
+            f"{estimate['value']:.4f} ({estimate['low']:.4f} to {estimate['high']:.4f}) by "
+            f"{ESTIMATORS[estimate['estimator']]}"
+            for estimate in estimates
+        )
+        sentences = [
+            f"The log earned {self.placement['logged']:.4f} clicks an impression; the bundle's best "
+            f"placements would earn {values}, from "
+            f"{estimates[0]['effective_sample_size']:.0f} effective impressions."
+        ]
+        for warning in dict.fromkeys(estimate["warning"] for estimate in estimates):
+            if warning:
+                sentences.append(f"Caution: {warning}.")
         return sentences
 
     def summary(self) -> dict[str, Any]:
