@@ -64,8 +64,8 @@ class FinalScores:
             for estimate in estimates
         )
         sentences = [
-            f"The log earned {self.placement['logged']:.4f} clicks an impression; the bundle's best "
-            f"placements would earn {values}, from "
+            f"The log earned {self.placement['logged']:.4f} clicks an impression; the bundle's "
+            f"best placements would earn {values}, from "
             f"{estimates[0]['effective_sample_size']:.0f} effective impressions."
         ]
         for warning in dict.fromkeys(estimate["warning"] for estimate in estimates):

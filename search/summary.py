@@ -57,19 +57,16 @@ def _won(evidence: StudyEvidence, leader: RankedTrial) -> str:
 
 def _by_inputs(evidence: StudyEvidence) -> list[str]:
     """Set text, fields and both side by side, where a study tries them."""
-    best: dict[str, RankedTrial] = {}
+    names = {"all": "text and fields together", "text": "text alone", "fields": "fields alone"}
+    best: dict[str, str] = {}
     for row in evidence.ranking:
-        if row.best is not None and "inputs" in row.trial.params:
-            best.setdefault(str(row.trial.params["inputs"]), row)
+        inputs = row.trial.params.get("inputs")
+        if row.best is not None and inputs is not None:
+            value = format_metric(row.best.metrics[evidence.metric.name])
+            best.setdefault(str(inputs), f"{value} (trial {row.trial.number})")
     if len(best) < 2:
         return []
-    names = {"all": "text and fields together", "text": "text alone", "fields": "fields alone"}
-    parts = [
-        f"{names[inputs]} {format_metric(row.best.metrics[evidence.metric.name])} "
-        f"(trial {row.trial.number})"
-        for inputs in names
-        if (row := best.get(inputs)) is not None and row.best is not None
-    ]
+    parts = [f"{name} {best[inputs]}" for inputs, name in names.items() if inputs in best]
     return [f"The best validation {evidence.metric.label} of {', of '.join(parts)}."]
 
 
