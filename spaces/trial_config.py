@@ -38,14 +38,14 @@ TEXT_SETTINGS = (
     "tuned_layers",
 )
 """What a trial without text ignores."""
-FIELD_SETTINGS = ("field_units", "field_learning_rate")
+FIELD_SETTINGS = ("field_units", "field_learning_rate", "category_dropout")
 """What a trial without fields ignores."""
 
 
 NUMBER_RANGES: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
     (("learning_rate", "field_learning_rate"), lambda value: 0 < value <= 1, "in (0, 1]"),
     (
-        ("augmentation_rate", "dropout", "warmup_fraction"),
+        ("augmentation_rate", "category_dropout", "dropout", "warmup_fraction"),
         lambda value: 0 <= value < 1,
         "in [0, 1)",
     ),
@@ -102,6 +102,9 @@ class TrialConfig:
     """Hidden units of the tower that joins fields and text; unused where a table has no fields."""
     field_learning_rate: float = 3e-3
     """Peak learning rate of that tower, which starts from nothing, unlike the encoder."""
+    category_dropout: float = 0.0
+    """Probability of hiding a category while training, so that the model learns to do without; what
+    is hidden looks missing."""
     dropout: float = 0.1
     """Probability of dropping a hidden unit or attention weight while training."""
     weight_decay: float = 0.01

@@ -35,17 +35,13 @@ class ClickModel(nn.Module):
         *,
         num_segments: int,
         dropout: float,
-        fields: FieldShapes | None = None,
-        field_units: int = 0,
     ) -> None:
         """Put a new head on an encoder.
 
         Args:
             encoder: Used as it is.
             num_segments: 1 or 2.
-            dropout: Of what the head and the tower see.
-            fields: What rows have beside text; None: nothing.
-            field_units: Hidden units of the tower that joins them.
+            dropout: Of what the head sees.
         """
         super().__init__()
         if num_segments not in (1, 2):
@@ -55,15 +51,11 @@ class ClickModel(nn.Module):
         self.num_frozen: int | None = None
         hidden = encoder.config.hidden_size
         self.dropout = Dropout(dropout)
-        pooled_size = hidden if num_segments == 1 else 4 * hidden
-        self.head = nn.Linear(pooled_size, 1)
+        self.head = nn.Linear(pooled_size(hidden, num_segments), 1)
         nn.init.normal_(self.head.weight, std=encoder.config.initializer_range)
         nn.init.zeros_(self.head.bias)
-        self.tower = (
-            FieldTower(fields, text_size=pooled_size, units=field_units, dropout=dropout)
-            if fields
-            else None
-        )
+        # Joins text and fields, where rows have any.
+        self.tower: FieldTower | None = None
 
     def set_base_rate(self, rate: float) -> None:
         """Start the head's bias at the log-odds of the base rate, so that no step learns it."""
@@ -194,6 +186,11 @@ class ClickModel(nn.Module):
         return hidden
 
 
+def pooled_size(hidden_size: int, num_segments: int) -> int:
+    """Return how many numbers a row's text is pooled to."""
+    return hidden_size if num_segments == 1 else 4 * hidden_size
+
+
 def _mixed(features: torch.Tensor, partners: torch.Tensor | None, share: float) -> torch.Tensor:
     """Mix rows' features, (batch, features), with those of their partners, if they have any."""
     if partners is None:
@@ -213,9 +210,9 @@ class FieldModel(nn.Module):
     num_frozen = None
     """There is no encoder that could be frozen."""
 
-    def __init__(self, fields: FieldShapes, *, units: int, dropout: float) -> None:
+    def __init__(self, tower: FieldTower) -> None:
         super().__init__()
-        self.tower = FieldTower(fields, text_size=0, units=units, dropout=dropout)
+        self.tower = tower
 
     def set_base_rate(self, rate: float) -> None:
         """See :meth:`ClickModel.set_base_rate`."""
@@ -279,7 +276,7 @@ def build_model(
         )
     elif seen:
         with _seeded(trial):
-            model = FieldModel(seen, units=trial.field_units, dropout=trial.dropout)
+            model = FieldModel(_tower(seen, trial, text_size=0))
     else:
         raise ValueError(
             f"inputs is {trial.inputs}, but the rows have no such columns; use inputs: all"
@@ -300,13 +297,21 @@ def build_text_model(
     """Build a model that reads text; arguments as for :func:`build_model`."""
     encoder = load_bert(encoder_folder, dropout=trial.dropout, share_weights=share_weights)
     with _seeded(trial):
-        return ClickModel(
-            encoder,
-            num_segments=num_segments,
-            dropout=trial.dropout,
-            fields=fields,
-            field_units=trial.field_units,
-        )
+        size = pooled_size(encoder.config.hidden_size, num_segments)
+        model = ClickModel(encoder, num_segments=num_segments, dropout=trial.dropout)
+        if fields:
+            model.tower = _tower(fields, trial, text_size=size)
+        return model
+
+
+def _tower(fields: FieldShapes, trial: TrialConfig, *, text_size: int) -> FieldTower:
+    return FieldTower(
+        fields,
+        text_size=text_size,
+        units=trial.field_units,
+        dropout=trial.dropout,
+        category_dropout=trial.category_dropout,
+    )
 
 
 @contextlib.contextmanager
