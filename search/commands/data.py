@@ -75,9 +75,24 @@ def _read(study: str, overrides: tuple[str, ...]) -> "tuple[StudyConfig, ClickTa
 @data.command()
 @click.argument("study")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key.")
-def validate(study: str, overrides: tuple[str, ...]) -> None:
+@click.option(
+    "--bad-rows",
+    "bad_rows_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the rows that data.on_bad_row skips to this CSV file.",
+)
+def validate(study: str, overrides: tuple[str, ...], bad_rows_file: Path | None) -> None:
     """Check the table of STUDY (a file, or a built-in study's name)."""
     config, table = _read(study, overrides)
+    if table.bad_rows is not None:
+        click.echo(table.bad_rows.summary())
+        if bad_rows_file is not None:
+            with preflight():
+                table.bad_rows.write(bad_rows_file)
+            click.echo(f"all of them: {bad_rows_file}")
+    elif bad_rows_file is not None:
+        click.echo(f"no row was left out, so {bad_rows_file} isn't written")
     click.echo(
         f"{config.data.path} is fine: {table.num_source_rows:,} rows, {len(table):,} after merging "
         f"identical ones, fingerprint {table.fingerprint}"
@@ -96,6 +111,8 @@ def describe(study: str, overrides: tuple[str, ...]) -> None:
     with preflight():
         facts = describe_table(table, config.encoder)
     console = open_console()
+    if table.bad_rows is not None:
+        say(console, table.bad_rows.summary())
     console.print(data_table(facts.fingerprint, (*facts.parts, facts.whole)))
     percentiles = facts.token_percentiles
     say(

@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from search.cli import run
@@ -310,6 +311,53 @@ def test_describe_and_validate_say_what_is_in_the_table(
     assert code == 0
     for text in ("train", "validation", "test", "click rate", "tokens of a row: median"):
         assert text in out
+
+
+@pytest.fixture
+def spoiled_study(tmp_path: Path, study_file: Path) -> tuple[Path, list[str]]:
+    """A study whose table has one bad row, and the arguments that let it be skipped."""
+    log = pd.read_parquet(load_study(study_file).data.path)
+    log.loc[7, "clicks"] = -1
+    log.to_parquet(tmp_path / "spoiled.parquet")
+    settings = [f"data.path={tmp_path / 'spoiled.parquet'}", "data.truth=null"]
+    settings.append("data.on_bad_row=skip")
+    return study_file, [word for setting in settings for word in ("--set", setting)]
+
+
+LEFT_OUT = "1 of 320 rows were left out (0.31%):\n  column 'clicks', row 7: -1 is negative"
+
+
+def test_commands_say_which_rows_were_left_out(
+    spoiled_study: tuple[Path, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study, settings = spoiled_study
+    file, folder = tmp_path / "bad.csv", tmp_path / "kept"
+    commands: dict[str, list[str | Path]] = {
+        "validate": ["data", "validate", study, "--bad-rows", file],
+        "describe": ["data", "describe", study],
+        "dry run": ["search", study, "--dry-run", "--out", tmp_path / "runs"],
+        "trial": ["trial", study, "--out", folder],
+    }
+
+    for name, command in commands.items():
+        code, out, err = run_here(capsys, *command, *settings)
+        assert code == 0, err
+        assert LEFT_OUT in out, name
+
+    for written in (file, folder / "bad-rows.csv"):
+        assert len(pd.read_csv(written)) == 1
+
+
+def test_validate_writes_no_file_where_no_row_is_bad(
+    study_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = run_here(
+        capsys, "data", "validate", study_file, "--bad-rows", tmp_path / "bad.csv"
+    )
+
+    assert code == 0
+    assert "no row was left out" in out
+    assert not list(tmp_path.iterdir())
 
 
 def test_trial_trains_here_and_keeps_its_last_checkpoint(

@@ -67,14 +67,14 @@ def check_rows(source: SourceTable, config: DataConfig) -> tuple[CheckedRows, Ba
     if source.frame.empty:
         raise ValueError(f"{source.path} has no rows below its header")
     rows = _check_values(problems, config)
-    bad = None
-    if config.on_bad_row == "skip" and (bad := problems.skip(config.max_bad_share)) is not None:
-        kept = np.setdiff1d(np.arange(len(source.frame)), bad.table["row"].to_numpy())
-        rows = rows.take(kept)
-    elif not problems:
+    bad = problems.skip(config.max_bad_share) if config.on_bad_row == "skip" else None
+    if bad is not None:
+        rows = rows.take(np.setdiff1d(np.arange(len(source.frame)), bad.rows))
+        # What is left is fine, or not, by itself.
+        problems = Problems(source)
+    if not problems:
         _check_both_classes(problems, config.columns, rows.clicks, rows.impressions)
-    if bad is None:
-        problems.raise_any()
+    problems.raise_any()
     return rows, bad
 
 
