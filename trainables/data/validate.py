@@ -17,6 +17,11 @@ MIN_ROWS = 20
 MIN_PART_ROWS = 2
 """Fewest rows of a split's part."""
 PARTS = ("training", "validation", "test")
+MAX_COUNT, MAX_WEIGHT = 1e12, 1e9
+"""Largest clicks and impressions of a row, and its largest weight; 1 / MAX_WEIGHT is the smallest.
+Their products and sums then fit into 32-bit numbers."""
+FAR_SECONDS = 9.2e9
+"""From 1970, either way: beyond it nanoseconds don't fit into 64 bits."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,6 +95,9 @@ def _check_values(problems: Problems, config: DataConfig) -> CheckedRows:
     if columns.weight is not None:
         weight = _numbers(problems, columns.weight)
         problems.add_rows(columns.weight, weight <= 0, "is not a weight: use numbers above 0")
+        extreme = (weight > 0) & ((weight > MAX_WEIGHT) | (weight < 1 / MAX_WEIGHT))
+        advice = f"is not a usable weight: use {1 / MAX_WEIGHT:g} to {MAX_WEIGHT:g}"
+        problems.add_rows(columns.weight, extreme, advice)
         clicks, impressions = clicks * weight, impressions * weight
     groups = _check_group(problems, columns.group) if columns.group else None
     times, seconds = _check_time(problems, columns.timestamp) if columns.timestamp else (None, None)
@@ -188,6 +196,7 @@ def _check_counts(problems: Problems, name: str) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         fractional = np.isfinite(counts) & (counts != np.floor(counts))
     problems.add_rows(name, fractional, "is not a whole number: use weight for fractions")
+    problems.add_rows(name, counts > MAX_COUNT, f"is too many: counts are up to {MAX_COUNT:g}")
     return counts
 
 
@@ -252,16 +261,17 @@ def _check_time(problems: Problems, name: str) -> tuple[np.ndarray, np.ndarray]:
     missing = series.isna().to_numpy()
     problems.add_rows(name, missing, "is missing: every row needs a timestamp")
     if pd.api.types.is_datetime64_any_dtype(series.dtype):
-        return _with_seconds(np.asarray(series.dt.as_unit("ns").astype(np.int64)))
+        nanoseconds, far = _as_nanoseconds(series)
+        problems.add_rows(name, far, TOO_FAR)
+        return nanoseconds, nanoseconds / 1e9
     if pd.api.types.is_numeric_dtype(series.dtype):
         numbers = series.to_numpy(np.float64, na_value=0.0) if missing.any() else series.to_numpy()
-        return numbers, numbers.astype(np.float64)
+        return _finite_times(problems, name, numbers)
     column = _as_texts(series)
     text = _stripped(column)
     as_numbers = pd.to_numeric(text, errors="coerce")
     if bool(as_numbers.notna().all()) and not missing.any():
-        moments: np.ndarray = np.asarray(as_numbers)[column.codes]
-        return moments, moments.astype(np.float64)
+        return _finite_times(problems, name, np.asarray(as_numbers)[column.codes])
     parsed = pd.to_datetime(
         text.str.removesuffix(" UTC"), utc=True, format="ISO8601", errors="coerce"
     )
@@ -270,11 +280,30 @@ def _check_time(problems: Problems, name: str) -> tuple[np.ndarray, np.ndarray]:
         np.append(parsed.isna(), values=False)[column.codes] & ~missing,
         "is not a timestamp: write ISO 8601 (2026-03-01T09:30:00), or numbers that grow with time",
     )
-    return _with_seconds(np.append(parsed.dt.as_unit("ns").astype(np.int64), 0)[column.codes])
-
-
-def _with_seconds(nanoseconds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    of_distinct, far = _as_nanoseconds(parsed)
+    problems.add_rows(name, np.append(far, values=False)[column.codes], TOO_FAR)
+    nanoseconds = np.append(of_distinct, 0)[column.codes]
     return nanoseconds, nanoseconds / 1e9
+
+
+TOO_FAR = "is too far away: write times between the years 1679 and 2261"
+
+
+def _as_nanoseconds(moments: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Return int64 nanoseconds since 1970, and which moments are too far away for that."""
+    per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[moments.dt.unit]
+    seconds = np.asarray(moments.astype(np.int64)) / per_second
+    far = moments.notna().to_numpy() & (np.abs(seconds) > FAR_SECONDS)
+    near = moments.mask(far) if far.any() else moments
+    return np.asarray(near.dt.as_unit("ns").astype(np.int64)), far
+
+
+def _finite_times(
+    problems: Problems, name: str, numbers: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    seconds = numbers.astype(np.float64)
+    problems.add_rows(name, ~np.isfinite(seconds), "is not a finite number")
+    return numbers, seconds
 
 
 def _check_both_classes(
