@@ -151,6 +151,7 @@ class Study:
         Raises:
             ValueError: if the study can't be run as it is, with what to do about it.
         """
+        from trainables.data.checks import check_table, describe_suspicions
         from trainables.data.table import load_clicks
         from trainables.data.truth import true_probabilities
 
@@ -173,6 +174,9 @@ class Study:
         if table.bad_rows is not None:
             on_event(StudyEvent(kind="warning", message=table.bad_rows.summary()))
         check_metric(self.config, table)
+        checks = check_table(table, self.config.data.columns)
+        for message in describe_suspicions(checks, self.config.data):
+            on_event(StudyEvent(kind="warning", message=message))
         if self.config.data.truth is not None:
             # Read again when the search is over, which is late to learn that it doesn't fit.
             true_probabilities(self.config.data, table)

@@ -45,7 +45,8 @@ def open_console() -> Console:
     return Console(highlight=False, width=LOG_WIDTH if fixed else None)
 
 
-def _table(title: str) -> Table:
+def new_table(title: str) -> Table:
+    """Return an empty table in the style of all of them."""
     return Table(
         title=title,
         title_justify="left",
@@ -58,7 +59,7 @@ def _table(title: str) -> Table:
 
 def data_table(fingerprint: str, parts: Sequence[PartDescription]) -> Table:
     """Draw what a table of clicks amounts to."""
-    table = _table(f"data, fingerprint {fingerprint}")
+    table = new_table(f"data, fingerprint {fingerprint}")
     table.add_column("split")
     for name in ("rows", "groups", "impressions", "clicks", "click rate"):
         table.add_column(name, justify="right")
@@ -76,7 +77,7 @@ def data_table(fingerprint: str, parts: Sequence[PartDescription]) -> Table:
 
 def leaderboard_table(evidence: StudyEvidence) -> Table:
     """Draw the best trials, best first."""
-    table = _table(f"leaderboard, {evidence.metric.label} on the validation split")
+    table = new_table(f"leaderboard, {evidence.metric.label} on the validation split")
     for name in ("rank", "trial", "epochs", evidence.metric.name):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("state", no_wrap=True)
@@ -100,7 +101,7 @@ def _leaderboard_row(row: RankedTrial, evidence: StudyEvidence) -> tuple[str, ..
 
 def compression_table(evidence: StudyEvidence) -> Table:
     """Draw every candidate of every compressed winner; the chosen ones are marked."""
-    table = _table("compression, measured in ONNX Runtime on the validation split")
+    table = new_table("compression, measured in ONNX Runtime on the validation split")
     for name in ("trial", "kept", "precision", evidence.metric.name, "drop", "ms per row", "MB"):
         table.add_column(name, justify="right")
     table.add_column("")
@@ -125,7 +126,7 @@ def compression_table(evidence: StudyEvidence) -> Table:
 def scores_table(evidence: StudyEvidence) -> Table:
     """Draw what the test split said, each value with its 95 % bootstrap interval."""
     assert evidence.scores is not None
-    table = _table("test split, scored once, with 95 % bootstrap intervals")
+    table = new_table("test split, scored once, with 95 % bootstrap intervals")
     table.add_column("")
     for metric in evidence.scores.scores:
         table.add_column(METRICS[metric].label)
@@ -139,7 +140,7 @@ def scores_table(evidence: StudyEvidence) -> Table:
 
 def predictions_table(rows: Sequence[Mapping[str, str]], probability: str) -> Table:
     """Draw predicted rows; ``probability`` names the column that was added."""
-    table = _table("predicted click probabilities of unseen rows")
+    table = new_table("predicted click probabilities of unseen rows")
     for name in rows[0]:
         table.add_column(name, justify="right" if name == probability else "left")
     for row in rows:
@@ -177,7 +178,7 @@ def print_plan(console: Console, plan: StudyPlan) -> None:
 
 def costs_table(costs: TrialCosts) -> Table:
     """Draw what each kind of trial takes, as measured."""
-    table = _table("what a trial takes, measured on this machine")
+    table = new_table("what a trial takes, measured on this machine")
     layered = any(kind.tuned_layers is not None for kind in costs.shares)
     table.add_column("method")
     for name in ("layers",) * layered + ("batch",):

@@ -102,22 +102,29 @@ def validate(study: str, overrides: tuple[str, ...], bad_rows_file: Path | None)
 @data.command()
 @click.argument("study")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key.")
-def describe(study: str, overrides: tuple[str, ...]) -> None:
-    """Describe the table of STUDY: its split, clicks, groups and text lengths."""
-    from search.tables import data_table, open_console, say
+@click.option(
+    "--html",
+    "page",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the same as one HTML page, too.",
+)
+def describe(study: str, overrides: tuple[str, ...], page: Path | None) -> None:
+    """Describe the table of STUDY: split, columns, text lengths, and what is suspicious in it.
+
+    Suspicious are validation and test rows that repeat training rows, and columns that alone
+    predict the label almost perfectly.
+    """
+    from search.data_report import print_data, write_data_page
+    from search.tables import open_console, say
     from trainables.data.describe import describe as describe_table
 
     config, table = _read(study, overrides)
     with preflight():
-        facts = describe_table(table, config.encoder)
+        facts = describe_table(table, config.data.columns, config.encoder)
     console = open_console()
-    if table.bad_rows is not None:
-        say(console, table.bad_rows.summary())
-    console.print(data_table(facts.fingerprint, (*facts.parts, facts.whole)))
-    percentiles = facts.token_percentiles
-    say(
-        console,
-        f"tokens of a row: median {percentiles[50]}, 95 % up to {percentiles[95]}, longest "
-        f"{percentiles[100]}; {facts.truncated_share:.1%} of the rows are longer than "
-        f"encoder.max_tokens, {config.encoder.max_tokens}",
-    )
+    print_data(console, facts, config)
+    if page is not None:
+        with preflight():
+            write_data_page(page, facts, config)
+        say(console, f"page: {page}")

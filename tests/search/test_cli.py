@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -311,6 +312,46 @@ def test_describe_and_validate_say_what_is_in_the_table(
     assert code == 0
     for text in ("train", "validation", "test", "click rate", "tokens of a row: median"):
         assert text in out
+    for text in ("query", "title", "0 test rows (0.0%) repeat a training row"):
+        assert text in out
+    assert "warning" not in out
+
+
+def test_search_and_describe_warn_of_what_is_suspicious(
+    study_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = pd.read_parquet(load_study(study_file).data.path)
+    rng = np.random.default_rng(0)
+    log["clicked"] = rng.integers(0, 2, len(log))
+    log["<b>paid</b>"] = log["clicked"].map({0: "<script>no</script>", 1: "[red]yes"})
+    log["title"] = "the same"
+    log.to_parquet(tmp_path / "log.parquet")
+    columns = "{text: [title], label: clicked, categorical: ['<b>paid</b>'], group: query}"
+    settings = [f"data.path={tmp_path / 'log.parquet'}", f"data.columns={columns}"]
+    settings += ["data.truth=null", "data.split={by: random}"]
+    arguments = [word for setting in settings for word in ("--set", setting)]
+    page = tmp_path / "data.html"
+    suspicions = (
+        "warning: column '<b>paid</b>' alone predicts the label: ROC-AUC 1.0000 on the validation",
+        "warning: 100.0% of the validation rows and 100.0% of the test rows repeat a training row",
+        "data.split={by: group} keeps the rows of a 'query' together",
+    )
+
+    for command in (["search", "--dry-run"], ["data", "describe", "--html", page]):
+        code, out, err = run_here(capsys, *command, study_file, *arguments)
+        assert code == 0, err
+        for suspicion in suspicions:
+            assert suspicion in out
+
+    html = page.read_text(encoding="utf-8")
+    assert "&lt;b&gt;paid&lt;/b&gt;" in html
+    assert "<b>paid" not in html
+    assert "<script" not in html
+    assert "Nothing suspicious" not in html
+    assert "100.0%" in html
+    assert str(tmp_path) not in html
+    for outside in ("http://", "https://", "src=", "@import"):
+        assert outside not in html.replace("http://www.w3.org/", "")
 
 
 @pytest.fixture
