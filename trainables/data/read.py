@@ -23,6 +23,8 @@ SUFFIXES = (*CSV_SUFFIXES, ".parquet")
 """The kinds of file that can be read."""
 CSV_CHUNK_ROWS = 100_000
 """Rows of a CSV file that are parsed at a time."""
+MAX_CSV_COLUMNS = 10_000
+"""Columns of a CSV file. They are all parsed, and each costs time even if there is but one row."""
 MAX_LISTED = 100
 """Columns that an error lists, and looks for like names among."""
 
@@ -149,11 +151,14 @@ def _compression(file: str) -> Literal["gzip"] | None:
 def _read_csv(filesystem: Any, file: str, columns: Sequence[str]) -> pd.DataFrame:  # noqa: ANN401
     compression = _compression(file)
     with filesystem.open(file, "rb") as raw:
-        # As a row: of names that occur twice pandas would change the second.
-        names = pd.read_csv(
-            raw, nrows=1, header=None, dtype=str, keep_default_na=False, compression=compression
-        )
-        _check_columns(file, [str(name) for name in names.iloc[0]], columns)
+        names = _csv_header(raw, compression)
+        _check_columns(file, names, columns)
+        if len(names) > MAX_CSV_COLUMNS:
+            raise ValueError(
+                f"{file} has {len(names):,} columns, and a CSV file may have up to "
+                f"{MAX_CSV_COLUMNS:,}; leave out those that the study doesn't name, or save it as "
+                "Parquet, of which only the others are read"
+            )
         raw.seek(0)
         # Text as written: pandas would otherwise read a product called "NA" as missing, and 007 as
         # 7. All columns are read: with usecols pandas drops a row's surplus fields without a word.
@@ -171,11 +176,27 @@ def _read_csv(filesystem: Any, file: str, columns: Sequence[str]) -> pd.DataFram
                 if not isinstance(chunk.index, pd.RangeIndex):
                     # Where the first row has too many, pandas makes the surplus an index.
                     raise ValueError(
-                        f"{file}, line 2: more fields than the header's {names.shape[1]}; "
+                        f"{file}, line 2: more fields than the header's {len(names)}; "
                         "put texts that hold a comma in quotes"
                     )
                 frames.append(chunk[list(columns)])
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(columns))
+
+
+def _csv_header(raw: Any, compression: str | None) -> list[str]:  # noqa: ANN401
+    """Read a file's names as they are: of those that occur twice pandas would change the second."""
+    unpacked = gzip.GzipFile(fileobj=raw) if compression else raw
+    text = io.TextIOWrapper(unpacked, encoding="utf-8-sig", newline="")
+    try:
+        names = next((row for row in csv.reader(text) if row), None)
+    except csv.Error as error:
+        raise pd.errors.ParserError(str(error)) from error
+    finally:
+        # Closing it would close the file.
+        text.detach()
+    if names is None:
+        raise pd.errors.EmptyDataError
+    return names
 
 
 def _read_parquet(filesystem: Any, file: str, columns: Sequence[str]) -> pd.DataFrame:  # noqa: ANN401

@@ -296,6 +296,16 @@ def test_problems_are_listed_together_up_to_ten(tmp_path: Path) -> None:
     assert lines[-1].strip().startswith("... and ")
 
 
+@pytest.mark.parametrize("column", ["label", "weight"])
+def test_a_huge_value_beside_a_weight_is_named(tmp_path: Path, column: str) -> None:
+    columns = Columns(text=("title",), label="label", weight="weight")
+    frame = with_value(labels().assign(weight=2.0), column, 5, 1.7e308)
+
+    assert f"column '{column}', row 5 (line 7): '1.7e+308' is not a" in message_of(
+        frame, tmp_path, columns
+    )
+
+
 def test_long_values_are_shortened_in_messages(tmp_path: Path) -> None:
     message = message_of(with_value(labels(), "label", 5, "x" * 5_000), tmp_path, LABEL)
 
@@ -383,7 +393,7 @@ def test_an_infinite_timestamp_is_named(tmp_path: Path, name: str) -> None:
     [
         ("impressions", 1e13, "is too many: counts are up to 1e+12"),
         ("weight", 1e-300, "is not a usable weight: use 1e-09 to 1e+09"),
-        ("weight", 1e300, "is not a usable weight: use 1e-09 to 1e+09"),
+        ("weight", 1.7e308, "is not a usable weight: use 1e-09 to 1e+09"),
     ],
 )
 def test_numbers_that_32_bits_can_not_hold_are_named(
