@@ -4,10 +4,10 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from trainables.data.config import SPLIT_NAMES, Columns, DataConfig, SplitName
 from trainables.data.table import ClickTable
-from trainables.data.text_column import number_rows
 from trainables.metrics import METRICS
 from trainables.scored_rows import ScoredRows
 
@@ -92,8 +92,7 @@ def check_table(table: ClickTable, columns: Columns) -> DataChecks:
 
 def find_duplicates(table: ClickTable) -> tuple[Duplicates, ...]:
     """Find the validation and test rows that agree with a training row on all texts and fields."""
-    fields = itertools.islice(table.fields.codes(), len(table.fields.names))
-    numbers, _ = number_rows([*(column.codes for column in table.texts), *fields])
+    numbers = _number_contents(table)
     training = np.flatnonzero(table.split == 0)
     first = np.full(int(numbers.max(initial=-1)) + 1, -1)
     # Backwards, so that of several the first stays.
@@ -122,6 +121,22 @@ def find_duplicates(table: ClickTable) -> tuple[Duplicates, ...]:
     return tuple(found)
 
 
+def _number_contents(table: ClickTable) -> np.ndarray:
+    """Number the rows so that those of equal texts and fields have equal numbers, from 0.
+
+    By their hashes, which takes half the time of comparing; that two of 50 million rows differ and
+    have the same one has a chance of 1 in 10,000.
+    """
+    keys = np.zeros(len(table), dtype=np.uint64)
+    texts = (pd.util.hash_array(column.codes) for column in table.texts)
+    fields = itertools.islice(table.fields.hashes(), len(table.fields.names))
+    for hashed in itertools.chain(texts, fields):
+        keys *= np.uint64(1_000_003)
+        keys += hashed
+    numbers: np.ndarray = pd.factorize(keys)[0]
+    return numbers
+
+
 def _content(table: ClickTable, row: int) -> str:
     texts = [column[row] for column in table.texts]
     values = table.fields.take(np.array([row])).values()
@@ -148,11 +163,10 @@ def _column_codes(table: ClickTable, columns: Columns) -> list[tuple[str, np.nda
 
 def _binned(numbers: np.ndarray, training: np.ndarray) -> np.ndarray:
     missing = np.isnan(numbers)
-    known = numbers[training & ~missing]
-    edges = np.unique(known)
+    known = np.sort(numbers[training & ~missing])
+    edges = known[np.flatnonzero(np.diff(known, prepend=np.nan))]
     if len(edges) > MAX_POINTS:
-        shares = np.arange(1, NUM_BINS) / NUM_BINS
-        edges = np.unique(np.quantile(known, shares, method="lower"))
+        edges = np.unique(known[np.arange(1, NUM_BINS) * len(known) // NUM_BINS])
     return np.where(missing, 0, 1 + np.searchsorted(edges, numbers, side="right"))
 
 
@@ -163,18 +177,17 @@ def _score_alone(codes: np.ndarray, table: ClickTable) -> float | None:
     if min(clicked, impressions[validation].sum() - clicked) < MIN_OUTCOMES:
         return None
     size = int(codes.max()) + 1
-    by_value = [
-        np.bincount(codes[training], weights=counts[training], minlength=size)
-        for counts in (clicks, impressions)
-    ]
-    base_rate = by_value[0].sum() / by_value[1].sum()
-    rates = (by_value[0] + PRIOR_IMPRESSIONS * base_rate) / (by_value[1] + PRIOR_IMPRESSIONS)
-    rows = ScoredRows.of(
-        np.clip(rates, 0, 1)[codes[validation]],
-        clicks[validation],
-        impressions[validation],
-        table.groups[validation],
+    fitted, scored = (
+        [
+            np.bincount(codes[inside], weights=counts[inside], minlength=size)
+            for counts in (clicks, impressions)
+        ]
+        for inside in (training, validation)
     )
+    base_rate = fitted[0].sum() / fitted[1].sum()
+    rates = (fitted[0] + PRIOR_IMPRESSIONS * base_rate) / (fitted[1] + PRIOR_IMPRESSIONS)
+    # Rows of one value have one rate, so that they count as one row with all their impressions.
+    rows = ScoredRows.of(np.clip(rates, 0, 1), *scored, np.zeros(size))
     return METRICS["roc_auc"].measure(rows)
 
 
