@@ -187,7 +187,7 @@ def _score_alone(codes: np.ndarray, table: ClickTable) -> float | None:
     base_rate = fitted[0].sum() / fitted[1].sum()
     rates = (fitted[0] + PRIOR_IMPRESSIONS * base_rate) / (fitted[1] + PRIOR_IMPRESSIONS)
     # Rows of one value have one rate, so that they count as one row with all their impressions.
-    rows = ScoredRows.of(np.clip(rates, 0, 1), *scored, np.zeros(size))
+    rows = ScoredRows.of(np.clip(rates, 0, 1), scored[0], scored[1], np.zeros(size))
     return METRICS["roc_auc"].measure(rows)
 
 
