@@ -23,6 +23,9 @@ ACCENT, GREY, GOOD, BAD = "#2f6fde", "#9aa3ad", "#1d9a6c", "#d1495b"
 MAX_LABELLED = 8
 """Candidates that are labelled in one chart; more would cover each other."""
 
+MAX_BARS = 60
+"""Bars of the chart of lengths."""
+
 _SETTINGS: Any = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -245,6 +248,20 @@ def _test_scores(evidence: StudyEvidence) -> str:
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.set_xlabel(f"test {evidence.metric.label}, 95 % interval")
         return _to_svg(figure, "test scores")
+
+
+def draw_token_lengths(counts: Mapping[int, int], max_tokens: int) -> str:
+    """Draw how many rows have how many tokens, and where the encoder cuts them off."""
+    lengths = list(counts)
+    with _figure(4.6, 2.4) as (figure, axes):
+        bins = min(max(lengths) - min(lengths) + 1, MAX_BARS)
+        axes.hist(lengths, bins=bins, weights=list(counts.values()), color=ACCENT)
+        axes.axvline(max_tokens, color=BAD, linewidth=1, linestyle="--", label="max_tokens")
+        axes.legend(loc="upper right", fontsize=8.5, framealpha=0)
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
+        axes.set_xlabel("tokens of a row")
+        axes.set_ylabel("rows")
+        return _to_svg(figure, "tokens of a row")
 
 
 def _wrap(label: str) -> str:

@@ -259,6 +259,10 @@ class StudyDisplay:
 
     def on_event(self, event: StudyEvent) -> None:
         """Show what has happened."""
+        if event.kind == "warning":
+            # Unlike a note it stays on a screen.
+            self._print(f"warning: {event.message}")
+            return
         if event.trial is None:
             self.note(event.message)
             return

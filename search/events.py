@@ -6,8 +6,10 @@ from typing import Literal
 
 from search.trial_record import TrialRecord
 
-EventKind = Literal["started", "reported", "completed", "stopped", "retried", "failed", "note"]
-"""What happened: to a trial, or (note) to the study as a whole."""
+EventKind = Literal[
+    "started", "reported", "completed", "stopped", "retried", "failed", "note", "warning"
+]
+"""What happened: to a trial, or to the study (note), or what is odd about it (warning)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,7 +21,7 @@ class StudyEvent:
     trial: TrialRecord | None = None
     """The trial as it is now; None for a note."""
     message: str = ""
-    """Why a trial failed, or what the study does."""
+    """Why a trial failed, what the study does, or what is odd about it."""
 
 
 OnEvent = Callable[[StudyEvent], None]

@@ -17,15 +17,20 @@ from search.tables import STATE_WORDS
 from trainables.metrics import METRICS
 
 
-def render_report(evidence: StudyEvidence) -> str:
-    """Render a study as one HTML page that needs no other file, no network and no JavaScript."""
-    environment = Environment(
+def page_templates() -> Environment:
+    """Return the templates of HTML pages; what they are given is escaped."""
+    return Environment(
         loader=PackageLoader("search", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def render_report(evidence: StudyEvidence) -> str:
+    """Render a study as one HTML page that needs no other file, no network and no JavaScript."""
+    environment = page_templates()
     environment.filters.update(
         metric=format_metric,
         change=format_change,

@@ -153,6 +153,7 @@ class Study:
         Raises:
             ValueError: if the study can't be run as it is, with what to do about it.
         """
+        from trainables.data.checks import check_table, describe_suspicions
         from trainables.data.table import load_clicks
         from trainables.data.truth import true_probabilities
 
@@ -173,7 +174,12 @@ class Study:
             check_address(address)
         on_event(StudyEvent(kind="note", message=f"preparing {self.config.data.path}"))
         table = load_clicks(self.config.data, self.config.task)
+        if table.bad_rows is not None:
+            on_event(StudyEvent(kind="warning", message=table.bad_rows.summary()))
         check_metric(self.config, table)
+        checks = check_table(table, self.config.data.columns)
+        for message in describe_suspicions(checks, self.config.data):
+            on_event(StudyEvent(kind="warning", message=message))
         if self.config.data.truth is not None:
             # Read again when the search is over, which is late to learn that it doesn't fit.
             true_probabilities(self.config.data, table)
@@ -203,6 +209,7 @@ class Study:
             ValueError: if the study can't be run as it is, with what to do about it.
             ConnectionError: if the cluster can't be joined.
         """
+        from trainables.data.problems import BAD_ROWS_FILE
         from trainables.data.store import prepare_shared
 
         table = self.check(address=address, resume=resume, on_event=on_event)
@@ -213,6 +220,8 @@ class Study:
             costs = self._costs_if_tight(table, local, on_event)
             plan = self._plan(local, costs)
         data = prepare_shared(table, self.config.encoder, self.folder)
+        if table.bad_rows is not None:
+            table.bad_rows.write(self.folder / BAD_ROWS_FILE)
         self._check_prepared(data)
         setup = self._setup(data, encoder_fingerprint(find_encoder(self.config.encoder)))
         connected = functools.partial(self._connected, address, table, costs, plan, on_event)

@@ -48,7 +48,8 @@ def open_console() -> Console:
     return Console(highlight=False, width=LOG_WIDTH if fixed else None)
 
 
-def _table(title: str) -> Table:
+def new_table(title: str) -> Table:
+    """Return an empty table in the style of all of them."""
     return Table(
         title=title,
         title_justify="left",
@@ -61,7 +62,7 @@ def _table(title: str) -> Table:
 
 def data_table(fingerprint: str, parts: Sequence[PartDescription]) -> Table:
     """Draw what a table of clicks amounts to."""
-    table = _table(f"data, fingerprint {fingerprint}")
+    table = new_table(f"data, fingerprint {fingerprint}")
     table.add_column("split")
     for name in ("rows", "groups", "impressions", "clicks", "click rate"):
         table.add_column(name, justify="right")
@@ -81,7 +82,7 @@ def augmentation_table(
     operation: str, pairs: Sequence[tuple[Sequence[str], Sequence[str]]]
 ) -> Table:
     """Draw rows beside their variants, a line for each text column."""
-    table = _table(f"what {operation} makes of training rows")
+    table = new_table(f"what {operation} makes of training rows")
     table.add_column("original", ratio=1)
     table.add_column("variant", ratio=1)
     table.show_lines = len(pairs[0][0]) > 1
@@ -92,7 +93,7 @@ def augmentation_table(
 
 def leaderboard_table(evidence: StudyEvidence) -> Table:
     """Draw the best trials, best first."""
-    table = _table(f"leaderboard, {evidence.metric.label} on the validation split")
+    table = new_table(f"leaderboard, {evidence.metric.label} on the validation split")
     for name in ("rank", "trial", "epochs", evidence.metric.name):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("state", no_wrap=True)
@@ -116,7 +117,7 @@ def _leaderboard_row(row: RankedTrial, evidence: StudyEvidence) -> tuple[str, ..
 
 def compression_table(evidence: StudyEvidence) -> Table:
     """Draw every candidate of every compressed winner; the chosen ones are marked."""
-    table = _table("compression, measured in ONNX Runtime on the validation split")
+    table = new_table("compression, measured in ONNX Runtime on the validation split")
     for name in ("trial", "kept", "precision", evidence.metric.name, "drop", "ms per row", "MB"):
         table.add_column(name, justify="right")
     table.add_column("")
@@ -141,7 +142,7 @@ def compression_table(evidence: StudyEvidence) -> Table:
 def scores_table(evidence: StudyEvidence) -> Table:
     """Draw what the test split said, each value with its 95 % bootstrap interval."""
     assert evidence.scores is not None
-    table = _table("test split, scored once, with 95 % bootstrap intervals")
+    table = new_table("test split, scored once, with 95 % bootstrap intervals")
     table.add_column("")
     # As many as a terminal has room for; the report has them all.
     shown_metrics = list(evidence.scores.scores)[:NUM_METRICS]
@@ -157,7 +158,7 @@ def scores_table(evidence: StudyEvidence) -> Table:
 
 def predictions_table(rows: Sequence[Mapping[str, str]], probability: str) -> Table:
     """Draw predicted rows; ``probability`` names the column that was added."""
-    table = _table("predicted click probabilities of unseen rows")
+    table = new_table("predicted click probabilities of unseen rows")
     for name in rows[0]:
         table.add_column(name, justify="right" if name == probability else "left")
     for row in rows:
@@ -195,7 +196,7 @@ def print_plan(console: Console, plan: StudyPlan) -> None:
 
 def costs_table(costs: TrialCosts) -> Table:
     """Draw what each kind of trial takes, as measured."""
-    table = _table("what a trial takes, measured on this machine")
+    table = new_table("what a trial takes, measured on this machine")
     layered = any(kind.tuned_layers is not None for kind in costs.shares)
     table.add_column("method")
     for name in ("layers",) * layered + ("batch",):

@@ -75,9 +75,24 @@ def _read(study: str, overrides: tuple[str, ...]) -> "tuple[StudyConfig, ClickTa
 @data.command()
 @click.argument("study")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key.")
-def validate(study: str, overrides: tuple[str, ...]) -> None:
+@click.option(
+    "--bad-rows",
+    "bad_rows_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the rows that data.on_bad_row skips to this CSV file.",
+)
+def validate(study: str, overrides: tuple[str, ...], bad_rows_file: Path | None) -> None:
     """Check the table of STUDY (a file, or a built-in study's name)."""
     config, table = _read(study, overrides)
+    if table.bad_rows is not None:
+        click.echo(table.bad_rows.summary())
+        if bad_rows_file is not None:
+            with preflight():
+                table.bad_rows.write(bad_rows_file)
+            click.echo(f"all of them: {bad_rows_file}")
+    elif bad_rows_file is not None:
+        click.echo(f"no row was left out, so {bad_rows_file} isn't written")
     click.echo(
         f"{config.data.path} is fine: {table.num_source_rows:,} rows, {len(table):,} after merging "
         f"identical ones, fingerprint {table.fingerprint}"
@@ -87,23 +102,32 @@ def validate(study: str, overrides: tuple[str, ...]) -> None:
 @data.command()
 @click.argument("study")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key.")
-def describe(study: str, overrides: tuple[str, ...]) -> None:
-    """Describe the table of STUDY: its split, clicks, groups and text lengths."""
-    from search.tables import data_table, open_console, say
+@click.option(
+    "--html",
+    "page",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the same as one HTML page, too.",
+)
+def describe(study: str, overrides: tuple[str, ...], page: Path | None) -> None:
+    """Describe the table of STUDY: split, columns, text lengths, and what is suspicious in it.
+
+    Suspicious are validation and test rows that repeat training rows, and columns that alone
+    predict the label almost perfectly.
+    """
+    from search.data_report import print_data, write_data_page
+    from search.tables import open_console, say
     from trainables.data.describe import describe as describe_table
 
     config, table = _read(study, overrides)
     with preflight():
-        facts = describe_table(table, config.encoder)
+        facts = describe_table(table, config.data.columns, config.encoder)
     console = open_console()
-    console.print(data_table(facts.fingerprint, (*facts.parts, facts.whole)))
-    percentiles = facts.token_percentiles
-    say(
-        console,
-        f"tokens of a row: median {percentiles[50]}, 95 % up to {percentiles[95]}, longest "
-        f"{percentiles[100]}; {facts.truncated_share:.1%} of the rows are longer than "
-        f"encoder.max_tokens, {config.encoder.max_tokens}",
-    )
+    print_data(console, facts, config)
+    if page is not None:
+        with preflight():
+            write_data_page(page, facts, config)
+        say(console, f"page: {page}")
 
 
 @data.command()

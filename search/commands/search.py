@@ -87,8 +87,12 @@ def _print_plan(study: "Study", console: "Console", *, address: str | None, resu
     from search.study_config import dump_study
     from search.tables import print_costs, print_plan, say
 
+    def warn(event: "StudyEvent") -> None:
+        if event.kind == "warning":
+            say(console, f"warning: {event.message}")
+
     with preflight():
-        table = study.check(address=address, resume=resume)
+        table = study.check(address=address, resume=resume, on_event=warn)
         plan, costs = study.forecast(table, address)
     say(console, dump_study(plan.config))
     print_plan(console, plan)

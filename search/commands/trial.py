@@ -55,10 +55,11 @@ def trial(study: str, overrides: tuple[str, ...], out: Path | None) -> None:
             folder = root / "trial"
         else:
             folder = out
-        setup = _prepare(config, folder)
+        console = open_console()
+        setup = _prepare(config, folder, console)
         # clicktune compress reads the text columns' names from it.
         (folder / "study.yaml").write_text(dump_study(config), encoding="utf-8")
-        _train(trial_config, setup, open_console(), folder if out else None)
+        _train(trial_config, setup, console, folder if out else None)
 
 
 def _check_folder(folder: Path) -> None:
@@ -97,13 +98,19 @@ def _read(study: str, overrides: tuple[str, ...]) -> "tuple[StudyConfig, TrialCo
         return config, single_trial(config, chosen)
 
 
-def _prepare(config: "StudyConfig", folder: Path) -> "TrialSetup":
+def _prepare(config: "StudyConfig", folder: Path, console: "Console") -> "TrialSetup":
     from search.single_trial import single_trial_setup
+    from search.tables import say
+    from trainables.data.problems import BAD_ROWS_FILE
     from trainables.data.store import prepare_shared
     from trainables.data.table import load_clicks
 
     with preflight():
-        data = prepare_shared(load_clicks(config.data, config.task), config.encoder, folder)
+        table = load_clicks(config.data, config.task)
+        data = prepare_shared(table, config.encoder, folder)
+        if table.bad_rows is not None:
+            say(console, f"warning: {table.bad_rows.summary()}")
+            table.bad_rows.write(folder / BAD_ROWS_FILE)
         return single_trial_setup(config, data)
 
 

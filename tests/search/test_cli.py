@@ -6,6 +6,8 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from search.cli import run
@@ -324,6 +326,93 @@ def test_describe_and_validate_say_what_is_in_the_table(
     assert code == 0
     for text in ("train", "validation", "test", "click rate", "tokens of a row: median"):
         assert text in out
+    for text in ("query", "title", "0 test rows (0.0%) repeat a training row"):
+        assert text in out
+    assert "warning" not in out
+
+
+def test_search_and_describe_warn_of_what_is_suspicious(
+    study_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = pd.read_parquet(load_study(study_file).data.path)
+    rng = np.random.default_rng(0)
+    log["clicked"] = rng.integers(0, 2, len(log))
+    log["<b>paid</b>"] = log["clicked"].map({0: "<script>no</script>", 1: "[red]yes"})
+    log["title"] = "the same"
+    log.to_parquet(tmp_path / "log.parquet")
+    columns = "{text: [title], label: clicked, categorical: ['<b>paid</b>'], group: query}"
+    settings = [f"data.path={tmp_path / 'log.parquet'}", f"data.columns={columns}"]
+    settings += ["data.truth=null", "data.split={by: random}"]
+    arguments = [word for setting in settings for word in ("--set", setting)]
+    page = tmp_path / "data.html"
+    suspicions = (
+        "warning: column '<b>paid</b>' alone predicts the label: ROC-AUC 1.0000 on the validation",
+        "warning: 100.0% of the validation rows and 100.0% of the test rows repeat a training row",
+        "data.split={by: group} keeps the rows of a 'query' together",
+    )
+
+    for command in (["search", "--dry-run"], ["data", "describe", "--html", page]):
+        code, out, err = run_here(capsys, *command, study_file, *arguments)
+        assert code == 0, err
+        for suspicion in suspicions:
+            assert suspicion in out
+
+    html = page.read_text(encoding="utf-8")
+    assert "&lt;b&gt;paid&lt;/b&gt;" in html
+    assert "<b>paid" not in html
+    assert "<script" not in html
+    assert "Nothing suspicious" not in html
+    assert "100.0%" in html
+    assert str(tmp_path) not in html
+    for outside in ("http://", "https://", "src=", "@import"):
+        assert outside not in html.replace("http://www.w3.org/", "")
+
+
+@pytest.fixture
+def spoiled_study(tmp_path: Path, study_file: Path) -> tuple[Path, list[str]]:
+    """A study whose table has one bad row, and the arguments that let it be skipped."""
+    log = pd.read_parquet(load_study(study_file).data.path)
+    log.loc[7, "clicks"] = -1
+    log.to_parquet(tmp_path / "spoiled.parquet")
+    settings = [f"data.path={tmp_path / 'spoiled.parquet'}", "data.truth=null"]
+    settings.append("data.on_bad_row=skip")
+    return study_file, [word for setting in settings for word in ("--set", setting)]
+
+
+LEFT_OUT = "1 of 320 rows were left out (0.31%):\n  column 'clicks', row 7: -1 is negative"
+
+
+def test_commands_say_which_rows_were_left_out(
+    spoiled_study: tuple[Path, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study, settings = spoiled_study
+    file, folder = tmp_path / "bad.csv", tmp_path / "kept"
+    commands: dict[str, list[str | Path]] = {
+        "validate": ["data", "validate", study, "--bad-rows", file],
+        "describe": ["data", "describe", study],
+        "dry run": ["search", study, "--dry-run", "--out", tmp_path / "runs"],
+        "trial": ["trial", study, "--out", folder],
+    }
+
+    for name, command in commands.items():
+        code, out, err = run_here(capsys, *command, *settings)
+        assert code == 0, err
+        assert LEFT_OUT in out, name
+
+    for written in (file, folder / "bad-rows.csv"):
+        assert len(pd.read_csv(written)) == 1
+
+
+def test_validate_writes_no_file_where_no_row_is_bad(
+    study_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = run_here(
+        capsys, "data", "validate", study_file, "--bad-rows", tmp_path / "bad.csv"
+    )
+
+    assert code == 0
+    assert "no row was left out" in out
+    assert not list(tmp_path.iterdir())
 
 
 def test_trial_trains_here_and_keeps_its_last_checkpoint(

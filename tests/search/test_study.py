@@ -339,6 +339,25 @@ def test_finished_study_of_a_small_space_is_over(data: Path) -> None:
     assert [event.kind for event in events] == ["note"]
 
 
+def test_rows_that_were_left_out_are_listed_in_the_studys_folder(data: Path) -> None:
+    lines = data.read_text().splitlines()
+    data.write_text("\n".join([*lines, "no label,"]))
+    small = study(
+        data, "space={dropout: {choice: [0.1, 0.2]}}", "winners=1", "data.on_bad_row=skip"
+    )
+    events: list[StudyEvent] = []
+    with Ledger.create(small.folder, facts_of(small)) as ledger:
+        for number in range(2):
+            ledger.add_trial(number, {}, TrialConfig(), "hash")
+            ledger.end_trial(number, "completed")
+
+    small.run(resume=True, on_event=events.append)
+
+    assert [event.kind for event in events] == ["note", "warning"]
+    assert events[1].message.startswith("1 of 201 rows were left out")
+    assert (small.folder / "bad-rows.csv").read_text().count("\n") == 2
+
+
 def test_running_study_is_not_started_again(begun: Study) -> None:
     with Ledger.open(begun.folder), pytest.raises(ValueError, match="is running already"):
         begun.run(resume=True)

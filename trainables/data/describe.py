@@ -1,11 +1,14 @@
-"""What is in a table: counts, click rates, split sizes and token lengths."""
+"""What is in a table: click rates, split sizes, columns, token lengths, and what is suspicious."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trainables.data.config import SPLIT_NAMES, SplitName
+from trainables.data.checks import DataChecks, check_table
+from trainables.data.column_facts import ColumnDescription, describe_columns
+from trainables.data.config import SPLIT_NAMES, Columns, SplitName
+from trainables.data.problems import BadRows
 from trainables.data.table import ClickTable
 from trainables.data.text_column import TextColumn, number_rows
 from trainables.data.tokenization import token_blocks
@@ -44,18 +47,32 @@ class TableDescription:
     """The table's fingerprint."""
     num_source_rows: int
     """Rows before merging."""
+    bad_rows: BadRows | None
+    """Rows that were left out."""
     whole: PartDescription
     """All rows together."""
     parts: tuple[PartDescription, ...]
     """Training, validation and test."""
+    columns: tuple[ColumnDescription, ...]
+    """What a model sees of a row."""
+    checks: DataChecks
+    """Repeated rows, and columns that may hold the label."""
+    token_counts: dict[int, int]
+    """Number of tokens of a row, special tokens included and nothing cut off, to how many rows have
+    it; in ascending order."""
     token_percentiles: dict[int, int]
     """Percentile to number of tokens of a row, special tokens included, nothing cut off."""
     truncated_share: float
     """Share of the rows that lose their end at the encoder's ``max_tokens``."""
 
 
-def describe(table: ClickTable, encoder: EncoderConfig) -> TableDescription:
+def describe(table: ClickTable, columns: Columns, encoder: EncoderConfig) -> TableDescription:
     """Count what is in a table.
+
+    Args:
+        table: The checked table.
+        columns: What its columns are called.
+        encoder: Whose tokenizer counts tokens.
 
     Raises:
         ValueError: if the encoder, whose tokenizer counts tokens, can't be found.
@@ -63,13 +80,18 @@ def describe(table: ClickTable, encoder: EncoderConfig) -> TableDescription:
     tokenizer = load_tokenizer(find_encoder(encoder), max_tokens=encoder.max_tokens)
     tokenizer.no_truncation()
     lengths = _lengths(table, tokenizer)
+    counted = np.unique(lengths, return_counts=True)
     percentiles = (0, 50, 95, 99, 100)
     values = np.percentile(lengths, percentiles, method="higher")
     return TableDescription(
         fingerprint=table.fingerprint,
         num_source_rows=table.num_source_rows,
+        bad_rows=table.bad_rows,
+        columns=describe_columns(table, columns),
+        checks=check_table(table, columns),
         whole=_part(table, None),
         parts=tuple(_part(table, name) for name in SPLIT_NAMES),
+        token_counts=dict(zip(*(each.tolist() for each in counted), strict=True)),
         token_percentiles={
             percentile: int(value) for percentile, value in zip(percentiles, values, strict=True)
         },

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,8 +25,11 @@ unseen values, which thereby means something when a new value comes."""
 MAX_VALUES = 50_000
 """Most values of a column with codes of their own: the most frequent ones."""
 
+WHOLE_NUMBER = re.compile(r"^(-?[0-9]+)\.0$", re.ASCII)
 DAY_S = 86_400.0
 WEEK_DAYS = 7
+LARGEST = 1e100
+"""Numbers beyond it count as it, either way, so that their differences and squares are finite."""
 NORMAL_IQR = 1.349
 """Distance between the quartiles of a normal distribution, in standard deviations."""
 
@@ -95,7 +99,7 @@ class NumericField:
     def fit(cls, name: str, numbers: np.ndarray) -> Self:
         """Measure the training rows' numbers, (n,); NaN is missing."""
         known = np.asarray(numbers, np.float64)
-        known = known[~np.isnan(known)]
+        known = np.clip(known[~np.isnan(known)], -LARGEST, LARGEST)
         if not len(known):
             return cls(name=name, center=0.0, scale=1.0)
         low, center, high = np.quantile(known, [0.25, 0.5, 0.75])
@@ -120,7 +124,9 @@ class NumericField:
             float64 (n, 2): the scaled number, 0 where it is missing; 1 where it is.
         """
         missing = np.isnan(numbers)
-        scaled = (np.where(missing, self.center, numbers) - self.center) / self.scale
+        known = np.clip(np.where(missing, self.center, numbers), -LARGEST, LARGEST)
+        with np.errstate(over="ignore"):
+            scaled = np.clip((known - self.center) / self.scale, -LARGEST, LARGEST)
         return np.stack([np.sign(scaled) * np.log1p(np.abs(scaled)), missing], axis=1)
 
 
@@ -282,7 +288,7 @@ def stack_numbers(parts: Sequence[np.ndarray], num_rows: int) -> np.ndarray:
 
 
 def as_category(value: object) -> str | None:
-    """Write a category as text, alike wherever it comes from: 3, 3.0 and "3" are one.
+    """Write a category as text, alike wherever it comes from: 3, 3.0, "3" and "3.0" are one.
 
     Returns:
         The text; None for a missing one.
@@ -291,7 +297,8 @@ def as_category(value: object) -> str | None:
         TypeError: if it is neither text, a number nor a boolean.
     """
     if value is None or isinstance(value, str):
-        return None if value is None else value.strip()
+        # A CSV file writes whole numbers like this where the column misses some.
+        return None if value is None else WHOLE_NUMBER.sub(r"\1", value.strip())
     if isinstance(value, bool | np.bool_):
         return str(bool(value))
     if isinstance(value, int | np.integer):

@@ -1,13 +1,17 @@
 """What is wrong with a table's rows, collected so that one error, or one file, can list it all."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from trainables.data.read import SourceTable
 
+BAD_ROWS_FILE = "bad-rows.csv"
+"""Where a study's folder lists the rows that were left out."""
 MAX_PROBLEMS = 10
 """Problems that one error lists."""
 MAX_EXAMPLES = 3
@@ -23,13 +27,42 @@ class BadRows:
     ``column``, ``value`` and ``problem``."""
     num_rows: int
     """Rows that were left out."""
+    num_source_rows: int
+    """Rows of the table, with them."""
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Return their numbers in ascending order, int64 (num_rows,)."""
+        return np.unique(self.table["row"].to_numpy())
 
     def examples(self, most: int = MAX_PROBLEMS) -> list[str]:
-        """Describe the first few."""
+        """Describe what is wrong with the first few rows, a line for each row."""
+        first = self.table.drop_duplicates("row").head(most)
         return [
             f"column {line.column!r}, {line.place}: {line.value} {line.problem}"
-            for line in self.table.head(most).itertuples()
+            for line in first.itertuples()
         ]
+
+    def summary(self) -> str:
+        """Say how many rows were left out, and name the first few, each on a line of its own."""
+        share = self.num_rows / self.num_source_rows
+        head = f"{self.num_rows:,} of {self.num_source_rows:,} rows were left out ({share:.2%}):"
+        listed = [head, *self.examples()]
+        hidden = self.num_rows - len(listed) + 1
+        return "\n  ".join([*listed, f"... and {hidden:,} more"] if hidden else listed)
+
+    def write(self, path: Path) -> None:
+        """Write all of them to a CSV file, whole or not at all.
+
+        Raises:
+            OSError: if the file can't be written.
+        """
+        unfinished = path.with_name(f".{path.name}-{os.getpid()}")
+        try:
+            self.table.to_csv(unfinished, index=False)
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
 
 
 @dataclass(slots=True)
@@ -126,7 +159,7 @@ class Problems:
         distinct = table["row"].drop_duplicates().tolist()
         places = dict(zip(distinct, self.source.locate(distinct), strict=True))
         table.insert(1, "place", [places[row] for row in table["row"]])
-        return BadRows(table=table, num_rows=len(bad))
+        return BadRows(table=table, num_rows=len(bad), num_source_rows=num_rows)
 
     def _value(self, column: str, row: int) -> str:
         return shown(self.source.frame[column].iloc[row])

@@ -1,5 +1,7 @@
 """Read a CSV or Parquet table, or a folder of them, local or behind an fsspec URL."""
 
+import collections
+import contextlib
 import csv
 import difflib
 import gzip
@@ -21,6 +23,10 @@ SUFFIXES = (*CSV_SUFFIXES, ".parquet")
 """The kinds of file that can be read."""
 CSV_CHUNK_ROWS = 100_000
 """Rows of a CSV file that are parsed at a time."""
+MAX_CSV_COLUMNS = 10_000
+"""Columns of a CSV file. They are all parsed, and each costs time even if there is but one row."""
+MAX_LISTED = 100
+"""Columns that an error lists, and looks for like names among."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,8 +151,14 @@ def _compression(file: str) -> Literal["gzip"] | None:
 def _read_csv(filesystem: Any, file: str, columns: Sequence[str]) -> pd.DataFrame:  # noqa: ANN401
     compression = _compression(file)
     with filesystem.open(file, "rb") as raw:
-        header = pd.read_csv(raw, nrows=0, compression=compression)
-        _check_columns(file, [str(name) for name in header.columns], columns)
+        names = _csv_header(raw, compression)
+        _check_columns(file, names, columns)
+        if len(names) > MAX_CSV_COLUMNS:
+            raise ValueError(
+                f"{file} has {len(names):,} columns, and a CSV file may have up to "
+                f"{MAX_CSV_COLUMNS:,}; leave out those that the study doesn't name, or save it as "
+                "Parquet, of which only the others are read"
+            )
         raw.seek(0)
         # Text as written: pandas would otherwise read a product called "NA" as missing, and 007 as
         # 7. All columns are read: with usecols pandas drops a row's surplus fields without a word.
@@ -164,11 +176,27 @@ def _read_csv(filesystem: Any, file: str, columns: Sequence[str]) -> pd.DataFram
                 if not isinstance(chunk.index, pd.RangeIndex):
                     # Where the first row has too many, pandas makes the surplus an index.
                     raise ValueError(
-                        f"{file}, line 2: more fields than the header's {len(header.columns)}; "
+                        f"{file}, line 2: more fields than the header's {len(names)}; "
                         "put texts that hold a comma in quotes"
                     )
                 frames.append(chunk[list(columns)])
-    return pd.concat(frames, ignore_index=True) if frames else header[list(columns)]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(columns))
+
+
+def _csv_header(raw: Any, compression: str | None) -> list[str]:  # noqa: ANN401
+    """Read a file's names as they are: of those that occur twice pandas would change the second."""
+    unpacked = gzip.GzipFile(fileobj=raw) if compression else raw
+    text = io.TextIOWrapper(unpacked, encoding="utf-8-sig", newline="")
+    try:
+        names = next((row for row in csv.reader(text) if row), None)
+    except csv.Error as error:
+        raise pd.errors.ParserError(str(error)) from error
+    finally:
+        # Closing it would close the file.
+        text.detach()
+    if names is None:
+        raise pd.errors.EmptyDataError
+    return names
 
 
 def _read_parquet(filesystem: Any, file: str, columns: Sequence[str]) -> pd.DataFrame:  # noqa: ANN401
@@ -177,6 +205,13 @@ def _read_parquet(filesystem: Any, file: str, columns: Sequence[str]) -> pd.Data
             raise ValueError(f"{file} is empty; expected a Parquet table")
         schema = pyarrow.parquet.read_schema(raw)
         _check_columns(file, schema.names, columns)
+        for name in columns:
+            kind = schema.field(name).type
+            if _is_unusable(kind):
+                raise ValueError(
+                    f"{file}: column {name!r} holds {kind} values; expected text, numbers, "
+                    "booleans or times"
+                )
         raw.seek(0)
         # Without pandas' own metadata, a column that pandas wrote as its index is an ordinary one.
         table = pyarrow.parquet.read_table(raw, columns=list(columns))
@@ -187,25 +222,50 @@ def _read_parquet(filesystem: Any, file: str, columns: Sequence[str]) -> pd.Data
         return frame
 
 
+def _is_unusable(kind: Any) -> bool:  # noqa: ANN401 - untyped Arrow
+    types = pyarrow.types
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    if types.is_nested(kind) or types.is_duration(kind):
+        # A duration would become a number of nanoseconds.
+        return True
+    return bool(
+        types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
+    )
+
+
 def _check_columns(file: str, found: Sequence[str], wanted: Sequence[str]) -> None:
+    counts = collections.Counter(found)
+    # A table of very many columns would take minutes to compare, and a screen to list.
+    shown = list(counts)[:MAX_LISTED]
     problems = []
     for name in wanted:
-        if name not in found:
-            close = difflib.get_close_matches(name, found, n=1)
+        if name not in counts:
+            close = difflib.get_close_matches(name, shown, n=1)
             problems.append(
                 f"column {name!r}" + (f" (did you mean {close[0]!r}?)" if close else "")
             )
     if problems:
+        more = f" and {len(counts) - len(shown):,} more" if len(counts) > len(shown) else ""
         raise ValueError(
-            f"{file} has no {', no '.join(problems)}; it has {', '.join(map(repr, found))}"
+            f"{file} has no {', no '.join(problems)}; it has {', '.join(map(repr, shown))}{more}"
         )
+    for name in wanted:
+        if counts[name] > 1:
+            raise ValueError(
+                f"{file} has {counts[name]} columns named {name!r}; give each a name of its own"
+            )
 
 
 def _record_lines(path: str, file: str) -> list[int]:
     """Line on which each record of a CSV file starts: a quoted text may span several."""
     filesystem, _ = _filesystem(path)
     lines = []
-    with filesystem.open(file, "rb", compression=_compression(file)) as raw:
+    with (
+        filesystem.open(file, "rb", compression=_compression(file)) as raw,
+        # Rows beyond one that Python's reader can't take, for its length, say, have no line.
+        contextlib.suppress(csv.Error),
+    ):
         reader = csv.reader(io.TextIOWrapper(raw, encoding="utf-8-sig", newline=""))
         before = 0
         for record in reader:

@@ -68,7 +68,7 @@ def load_clicks(config: DataConfig, task: TaskConfig) -> ClickTable:
     del source
     row_ids = np.arange(num_source_rows)
     if bad_rows is not None:
-        row_ids = np.setdiff1d(row_ids, bad_rows.table["row"].to_numpy())
+        row_ids = np.setdiff1d(row_ids, bad_rows.rows)
     if config.merge_identical and config.columns.label is None:
         rows, first = _merge(rows, by_time=config.split.by == "time")
         row_ids = row_ids[first]
@@ -80,8 +80,9 @@ def load_clicks(config: DataConfig, task: TaskConfig) -> ClickTable:
         parts=rows.parts,
     )
     check_size(config.path, split, rows.clicks, rows.impressions)
-    # Names are numbered by their first occurrence, which merging keeps.
-    groups = (np.arange(len(split)) if rows.groups is None else rows.groups.codes).astype(np.int64)
+    # Names are numbered by their first occurrence, which merging keeps, and leaving out does not.
+    groups = np.arange(len(split)) if rows.groups is None else pd.factorize(rows.groups.codes)[0]
+    groups = groups.astype(np.int64)
     clicks, impressions = rows.clicks.astype(np.float32), rows.impressions.astype(np.float32)
     propensities = None if rows.propensities is None else rows.propensities.astype(np.float32)
     return ClickTable(

@@ -25,9 +25,10 @@ def true_probabilities(config: DataConfig, table: ClickTable) -> np.ndarray:
             f"{config.truth} has {len(frame):,} rows, but {config.path} has "
             f"{table.num_source_rows:,}; data.truth must come from the same simulation"
         )
-    if len(table) != table.num_source_rows:
+    num_skipped = 0 if table.bad_rows is None else table.bad_rows.num_rows
+    if num_merged := table.num_source_rows - num_skipped - len(table):
         raise ValueError(
-            f"{table.num_source_rows - len(table):,} identical rows of {config.path} were merged, "
+            f"{num_merged:,} identical rows of {config.path} were merged, "
             "so the true probabilities don't fit; set data.merge_identical: false"
         )
     numbers = pd.to_numeric(frame["row"], errors="coerce").to_numpy(dtype=np.float64)

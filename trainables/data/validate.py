@@ -4,11 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import pandas as pd
 
+from trainables.data.column_values import (
+    read_categories,
+    read_groups,
+    read_numbers,
+    read_parts,
+    read_texts,
+    read_times,
+)
 from trainables.data.config import Columns, DataConfig
-from trainables.data.problems import BadRows, Problems, shown, unusable
-from trainables.data.raw_fields import RawFields, category_column
+from trainables.data.problems import BadRows, Problems, unusable
+from trainables.data.raw_fields import RawFields
 from trainables.data.read import SourceTable
 from trainables.data.text_column import TextColumn
 
@@ -17,6 +24,9 @@ MIN_ROWS = 20
 MIN_PART_ROWS = 2
 """Fewest rows of a split's part."""
 PARTS = ("training", "validation", "test")
+MAX_COUNT, MAX_WEIGHT = 1e12, 1e9
+"""Largest clicks and impressions of a row, and its largest weight; 1 / MAX_WEIGHT is the smallest.
+Their products and sums then fit into 32-bit numbers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,32 +80,36 @@ def check_rows(source: SourceTable, config: DataConfig) -> tuple[CheckedRows, Ba
     if source.frame.empty:
         raise ValueError(f"{source.path} has no rows below its header")
     rows = _check_values(problems, config)
-    bad = None
-    if config.on_bad_row == "skip" and (bad := problems.skip(config.max_bad_share)) is not None:
-        kept = np.setdiff1d(np.arange(len(source.frame)), bad.table["row"].to_numpy())
-        rows = rows.take(kept)
-    elif not problems:
+    bad = problems.skip(config.max_bad_share) if config.on_bad_row == "skip" else None
+    if bad is not None:
+        rows = rows.take(np.setdiff1d(np.arange(len(source.frame)), bad.rows))
+        # What is left is fine, or not, by itself.
+        problems = Problems(source)
+    if not problems:
         _check_both_classes(problems, config.columns, rows.clicks, rows.impressions)
-    if bad is None:
-        problems.raise_any()
+    problems.raise_any()
     return rows, bad
 
 
 def _check_values(problems: Problems, config: DataConfig) -> CheckedRows:
     columns = config.columns
     texts = tuple(
-        _check_text(problems, name, may_be_blank=name in columns.optional_text)
+        read_texts(problems, name, may_be_blank=name in columns.optional_text)
         for name in columns.text
     )
     if not texts:
         texts = (TextColumn.blank(len(problems.source.frame)),)
     clicks, impressions = _check_outcome(problems, columns)
     if columns.weight is not None:
-        weight = _numbers(problems, columns.weight)
+        weight = read_numbers(problems, columns.weight)
         problems.add_rows(columns.weight, weight <= 0, "is not a weight: use numbers above 0")
+        extreme = (weight > 0) & ((weight > MAX_WEIGHT) | (weight < 1 / MAX_WEIGHT))
+        advice = f"is not a usable weight: use {1 / MAX_WEIGHT:g} to {MAX_WEIGHT:g}"
+        problems.add_rows(columns.weight, extreme, advice)
+        weight = np.where(extreme, np.nan, weight)
         clicks, impressions = clicks * weight, impressions * weight
-    groups = _check_group(problems, columns.group) if columns.group else None
-    times, seconds = _check_time(problems, columns.timestamp) if columns.timestamp else (None, None)
+    groups = read_groups(problems, columns.group) if columns.group else None
+    times, seconds = read_times(problems, columns.timestamp) if columns.timestamp else (None, None)
     split = config.split.column
     return CheckedRows(
         texts=texts,
@@ -105,9 +119,9 @@ def _check_values(problems: Problems, config: DataConfig) -> CheckedRows:
         times=times,
         fields=RawFields(
             names=columns.fields,
-            categories=tuple(_check_category(problems, name) for name in columns.categorical),
+            categories=tuple(read_categories(problems, name) for name in columns.categorical),
             numbers=tuple(
-                _numbers(problems, name, may_be_missing=True) for name in columns.numeric
+                read_numbers(problems, name, may_be_missing=True) for name in columns.numeric
             ),
             time_name=(columns.timestamp or "") if columns.time_features else "",
             time_parts=columns.time_features,
@@ -116,73 +130,25 @@ def _check_values(problems: Problems, config: DataConfig) -> CheckedRows:
         propensities=None
         if columns.propensity is None
         else _check_propensities(problems, columns.propensity),
-        parts=None if split is None else _check_parts(problems, split),
+        parts=None if split is None else read_parts(problems, split),
     )
 
 
-def _check_category(problems: Problems, name: str) -> TextColumn:
-    try:
-        return category_column(_column(problems, name))
-    except TypeError as error:
-        problems.add(name, f"can't be read as categories: {error}")
-        return TextColumn.of([])
-
-
 def _check_propensities(problems: Problems, name: str) -> np.ndarray:
-    propensities = _numbers(problems, name)
+    propensities = read_numbers(problems, name)
     with np.errstate(invalid="ignore"):
         wrong = (propensities <= 0) | (propensities > 1)
     problems.add_rows(name, wrong, "is no propensity: use a probability above 0 and up to 1")
     return propensities
 
 
-PART_NAMES = {"train": 0, "training": 0, "valid": 1, "validation": 1, "val": 1, "test": 2}
-"""How a table may name the parts of its split."""
-
-
-def _check_parts(problems: Problems, name: str) -> np.ndarray:
-    column = _as_texts(_column(problems, name))
-    numbers = [PART_NAMES.get(text.strip().lower(), -1) for text in column.distinct.to_pylist()]
-    parts = np.array([*numbers, -1], dtype=np.int8)[column.codes]
-    problems.add_rows(name, parts < 0, "is no part of a split: use train, validation or test")
-    known: np.ndarray = np.maximum(parts, 0)
-    return known
-
-
-def _column(problems: Problems, name: str) -> pd.Series:
-    series = problems.source.frame[name]
-    if isinstance(series.dtype, pd.CategoricalDtype):
-        return series.astype(series.cat.categories.dtype)
-    return series
-
-
-def _check_text(problems: Problems, name: str, *, may_be_blank: bool) -> TextColumn:
-    series = _column(problems, name)
-    if may_be_blank:
-        series = series.where(series.notna().to_numpy(), "")
-    if not pd.api.types.is_string_dtype(series.dtype) and series.dtype != object:
-        problems.add(
-            name, f"holds {series.dtype} values such as {shown(series.iloc[0])}; expected text"
-        )
-        return TextColumn.of([])
-    if series.dtype == object:
-        not_text = ~series.map(lambda value: isinstance(value, str)).to_numpy(dtype=bool)
-        series = series.where(~not_text, "-")
-    else:
-        not_text = series.isna().to_numpy()
-    problems.add_rows(name, not_text, "is not text: drop the row or fill in its text")
-    column = TextColumn.of(series)
-    if not may_be_blank:
-        problems.add_rows(name, column.are_blank(), "is blank: drop the row or fill in its text")
-    return column
-
-
 def _check_outcome(problems: Problems, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
     if columns.label is not None:
-        label = _numbers(problems, columns.label)
+        label = read_numbers(problems, columns.label)
         wrong = ~np.isin(label, (0, 1)) & np.isfinite(label)
         problems.add_rows(columns.label, wrong, "is not a label: use 1 for a click and 0 for none")
-        return label, np.ones(len(label))
+        # NaN, so that no product with a weight overflows.
+        return np.where(wrong, np.nan, label), np.ones(len(label))
     assert columns.clicks is not None
     assert columns.impressions is not None
     clicks = _check_counts(problems, columns.clicks)
@@ -197,98 +163,13 @@ def _check_outcome(problems: Problems, columns: Columns) -> tuple[np.ndarray, np
 
 
 def _check_counts(problems: Problems, name: str) -> np.ndarray:
-    counts = _numbers(problems, name)
+    counts = read_numbers(problems, name)
     problems.add_rows(name, counts < 0, "is negative: counts are 0 or more")
     with np.errstate(invalid="ignore"):
         fractional = np.isfinite(counts) & (counts != np.floor(counts))
     problems.add_rows(name, fractional, "is not a whole number: use weight for fractions")
-    return counts
-
-
-def _numbers(problems: Problems, name: str, *, may_be_missing: bool = False) -> np.ndarray:
-    """Read a column's numbers, float64 (n,); NaN where one is missing or wrong."""
-    series = _column(problems, name)
-    missing = series.isna().to_numpy()
-    if pd.api.types.is_datetime64_any_dtype(series.dtype):
-        problems.add(name, f"holds {series.dtype} values; expected numbers")
-        return np.full(len(series), np.nan)
-    if pd.api.types.is_string_dtype(series.dtype) or series.dtype == object:
-        column = TextColumn.of(series)
-        texts = _stripped(column)
-        # A last entry for the code of a missing value, -1.
-        empty = np.append((texts == "") | (texts.str.lower() == "nan"), values=True)
-        # A CSV file writes booleans as words.
-        texts = texts.replace({"True": "1", "False": "0", "true": "1", "false": "0"})
-        values = pd.to_numeric(texts, errors="coerce").to_numpy(np.float64, na_value=np.nan)
-        missing = missing | empty[column.codes]
-        numbers = np.append(values, np.nan)[column.codes]
-    else:
-        numbers = pd.to_numeric(series, errors="coerce").to_numpy(np.float64, na_value=np.nan)
-    if not may_be_missing:
-        problems.add_rows(name, missing, "is missing: drop the row or fill in a number")
-    finite = np.isfinite(numbers)
-    problems.add_rows(name, ~missing & ~finite, "is not a finite number")
-    # NaN compares false with everything, so that one wrong value isn't reported several times.
-    return np.where(finite, numbers, np.nan)
-
-
-def _stripped(column: TextColumn) -> pd.Series:
-    """Return a column's distinct texts without the white space around them."""
-    return pd.Series(column.distinct.to_pandas(), dtype="str").str.strip()
-
-
-def _check_group(problems: Problems, name: str) -> TextColumn:
-    series = _column(problems, name)
-    groups = _as_texts(series)
-    missing = series.isna().to_numpy() | groups.are_blank()
-    problems.add_rows(name, missing, "is missing: every row needs a group")
-    return groups
-
-
-def _as_texts(series: pd.Series) -> TextColumn:
-    """Write a column's values as text, each distinct one once."""
-    if series.dtype == object or pd.api.types.is_string_dtype(series.dtype):
-        return TextColumn.of(series)
-    values, distinct = pd.factorize(series)
-    written = TextColumn.of(pd.Series(distinct).astype("str"))
-    codes = np.append(written.codes, np.int32(-1))[values]
-    return TextColumn(distinct=written.distinct, codes=codes)
-
-
-def _check_time(problems: Problems, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Read a column's times.
-
-    Returns:
-        (n,) numbers that grow with time, exactly as given; float64 (n,) seconds since 1970, which
-        numbers are taken for.
-    """
-    series = _column(problems, name)
-    missing = series.isna().to_numpy()
-    problems.add_rows(name, missing, "is missing: every row needs a timestamp")
-    if pd.api.types.is_datetime64_any_dtype(series.dtype):
-        return _with_seconds(np.asarray(series.dt.as_unit("ns").astype(np.int64)))
-    if pd.api.types.is_numeric_dtype(series.dtype):
-        numbers = series.to_numpy(np.float64, na_value=0.0) if missing.any() else series.to_numpy()
-        return numbers, numbers.astype(np.float64)
-    column = _as_texts(series)
-    text = _stripped(column)
-    as_numbers = pd.to_numeric(text, errors="coerce")
-    if bool(as_numbers.notna().all()) and not missing.any():
-        moments: np.ndarray = np.asarray(as_numbers)[column.codes]
-        return moments, moments.astype(np.float64)
-    parsed = pd.to_datetime(
-        text.str.removesuffix(" UTC"), utc=True, format="ISO8601", errors="coerce"
-    )
-    problems.add_rows(
-        name,
-        np.append(parsed.isna(), values=False)[column.codes] & ~missing,
-        "is not a timestamp: write ISO 8601 (2026-03-01T09:30:00), or numbers that grow with time",
-    )
-    return _with_seconds(np.append(parsed.dt.as_unit("ns").astype(np.int64), 0)[column.codes])
-
-
-def _with_seconds(nanoseconds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return nanoseconds, nanoseconds / 1e9
+    problems.add_rows(name, counts > MAX_COUNT, f"is too many: counts are up to {MAX_COUNT:g}")
+    return np.where(counts > MAX_COUNT, np.nan, counts)
 
 
 def _check_both_classes(

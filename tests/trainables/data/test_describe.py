@@ -20,13 +20,14 @@ def test_counts_rates_and_token_lengths(tmp_path: Path) -> None:
     columns = Columns(text=("title",), clicks="clicks", impressions="impressions", group="id")
     table = load_clicks(DataConfig(path=str(tmp_path / "log.csv"), columns=columns), TaskConfig())
 
-    found = describe(table, EncoderConfig(max_tokens=8))
+    found = describe(table, columns, EncoderConfig(max_tokens=8))
 
     assert found.num_source_rows == found.whole.num_rows == found.whole.num_groups == 100
     assert found.whole.click_rate == 50 / 400
     assert [part.num_rows for part in found.parts] == [70, 15, 15]
     assert sum(part.clicks for part in found.parts) == 50
     # [CLS] sofa red [SEP], and 0 to 9 times "very".
+    assert found.token_counts == dict.fromkeys(range(4, 14), 10)
     assert found.token_percentiles[0] == 4
     assert found.token_percentiles[100] == 13
     assert found.truncated_share == 0.5

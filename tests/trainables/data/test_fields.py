@@ -246,3 +246,25 @@ def test_a_wrong_number_in_a_field_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match=r"column 'price', row 0 \(line 2\): '3 euros' is not a"):
         load_clicks(DataConfig(path=str(path), columns=COLUMNS), TaskConfig())
+
+
+@pytest.mark.parametrize("name", ["log.csv", "log.parquet"])
+def test_whole_numbers_are_the_same_categories_in_every_format(tmp_path: Path, name: str) -> None:
+    # Where some are missing, pandas writes the others with a decimal: 3.0.
+    path = table(tmp_path, name, brand=[3.0, np.nan, 4.5] * 20)
+
+    found = load_clicks(DataConfig(path=str(path), columns=COLUMNS), TaskConfig())
+
+    assert found.fields.categories[0].distinct.to_pylist() == ["3", "4.5"]
+
+
+@pytest.mark.parametrize("prices", [[1e308, -1e308], [1e308, 1e308], [0.0, 5e-324]])
+def test_extreme_numbers_stay_finite(prices: list[float]) -> None:
+    numbers = np.array(prices * 10)
+    field = NumericField.fit("price", numbers)
+
+    encoded = field.encode(np.append(numbers, [np.nan, 1.7e308, -1.7e308])).astype(np.float32)
+
+    assert math.isfinite(field.center)
+    assert 0 < field.scale < math.inf
+    assert np.isfinite(encoded).all()

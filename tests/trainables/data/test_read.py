@@ -5,6 +5,8 @@ from pathlib import Path
 
 import fsspec
 import pandas as pd
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from trainables.data import read
@@ -160,3 +162,36 @@ def test_a_row_with_too_many_fields_is_named_not_cut(
 
     with pytest.raises(ValueError, match=rf"line {long_row + 2}.*texts that hold a comma"):
         read_table(str(file), ("title", "clicks", "impressions"))
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+def test_a_column_that_is_there_twice_is_named(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    if name == "a.csv":
+        file.write_text("title,clicks,title\nsofa,1,lamp\n", encoding="utf-8")
+    else:
+        columns = [pyarrow.array(["sofa"]), pyarrow.array([1]), pyarrow.array(["lamp"])]
+        table = pyarrow.Table.from_arrays(columns, names=["title", "clicks", "title"])
+        pyarrow.parquet.write_table(table, file)
+
+    with pytest.raises(ValueError, match="has 2 columns named 'title'; give each a name"):
+        read_table(str(file), ["title"])
+    assert len(read_table(str(file), ["clicks"]).frame) == 1
+
+
+def test_a_row_after_a_very_long_text_is_located_without_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("title\nsofa\n" + "x" * 200_000 + "\nlamp\n", encoding="utf-8")
+
+    source = read_table(str(file), ["title"])
+
+    assert source.locate([0, 2]) == ["row 0 (line 2)", "row 2"]
+
+
+def test_of_very_many_columns_an_error_lists_some(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text(",".join(f"c{number}" for number in range(5_000)) + "\n", encoding="utf-8")
+
+    with pytest.raises(ValueError, match=r"it has 'c0', .* and 4,900 more") as raised:
+        read_table(str(file), ["title"])
+    assert len(str(raised.value)) < 2_000

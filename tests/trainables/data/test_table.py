@@ -296,6 +296,16 @@ def test_problems_are_listed_together_up_to_ten(tmp_path: Path) -> None:
     assert lines[-1].strip().startswith("... and ")
 
 
+@pytest.mark.parametrize("column", ["label", "weight"])
+def test_a_huge_value_beside_a_weight_is_named(tmp_path: Path, column: str) -> None:
+    columns = Columns(text=("title",), label="label", weight="weight")
+    frame = with_value(labels().assign(weight=2.0), column, 5, 1.7e308)
+
+    assert f"column '{column}', row 5 (line 7): '1.7e+308' is not a" in message_of(
+        frame, tmp_path, columns
+    )
+
+
 def test_long_values_are_shortened_in_messages(tmp_path: Path) -> None:
     message = message_of(with_value(labels(), "label", 5, "x" * 5_000), tmp_path, LABEL)
 
@@ -355,3 +365,73 @@ def test_the_headlines_merge_to_their_distinct_texts_without_leaks() -> None:
     for part in range(3):
         inside = set(table.groups[table.split == part])
         assert inside.isdisjoint(table.groups[table.split != part])
+
+
+@pytest.mark.parametrize("written", [np.array(["3000-01-01"], "datetime64[s]"), ["3000-01-01"]])
+def test_a_time_beyond_nanoseconds_is_named(tmp_path: Path, written: Any) -> None:  # noqa: ANN401
+    columns = Columns(text=("title",), label="label", timestamp="when")
+    when = pd.Series(written).repeat(60).reset_index(drop=True)
+
+    message = message_of(labels().assign(when=when), tmp_path, columns, name="log.parquet")
+
+    assert "column 'when', row 0: 3000-01-01" in message.replace("'3000", "3000")
+    assert "is too far away: write times between the years 1679 and 2261" in message
+
+
+@pytest.mark.parametrize("name", ["log.csv", "log.parquet"])
+def test_an_infinite_timestamp_is_named(tmp_path: Path, name: str) -> None:
+    columns = Columns(text=("title",), label="label", timestamp="when")
+    frame = labels().assign(when=[np.inf, *range(59)])
+
+    assert "inf is not a finite number" in message_of(frame, tmp_path, columns, name=name).replace(
+        "'", ""
+    )
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "expected"),
+    [
+        ("impressions", 1e13, "is too many: counts are up to 1e+12"),
+        ("weight", 1e-300, "is not a usable weight: use 1e-09 to 1e+09"),
+        ("weight", 1.7e308, "is not a usable weight: use 1e-09 to 1e+09"),
+    ],
+)
+def test_numbers_that_32_bits_can_not_hold_are_named(
+    tmp_path: Path, column: str, value: float, expected: str
+) -> None:
+    columns = Columns(text=("title",), clicks="clicks", impressions="impressions", weight="weight")
+
+    assert expected in message_of(with_value(counts(), column, 5, value), tmp_path, columns)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [([[1, 2]], "list<"), ([b"a"], "binary"), ([pd.Timedelta(days=1)], "duration[")],
+)
+def test_a_column_of_a_kind_that_has_no_meaning_is_named(
+    tmp_path: Path, values: list[Any], kind: str
+) -> None:
+    columns = Columns(text=("title",), label="label", group="shop")
+
+    message = message_of(labels().assign(shop=values * 60), tmp_path, columns, name="log.parquet")
+
+    assert f"column 'shop' holds {kind}" in message
+    assert "expected text, numbers, booleans or times" in message
+
+
+def test_rows_of_equal_text_but_other_given_parts_are_not_merged(tmp_path: Path) -> None:
+    parts = np.repeat(["train", "valid", "test"], 20)
+    frame = counts().assign(title=[f"product {row % 20}" for row in range(60)], part=parts)
+    columns = Columns(text=("title",), clicks="clicks", impressions="impressions")
+
+    table = load(frame, tmp_path, columns, split=SplitConfig(by="column", column="part"))
+
+    assert len(table) == 60
+    assert np.bincount(table.split).tolist() == [20, 20, 20]
+
+
+@pytest.mark.parametrize("label", [[0, 1], [False, True], ["0", "1"], ["False", "True"]])
+def test_labels_of_a_categorical_column_are_read(tmp_path: Path, label: list[Any]) -> None:
+    frame = labels().assign(label=pd.Categorical(label * 30, categories=label))
+
+    assert load(frame, tmp_path, LABEL, name="log.parquet").clicks.tolist() == [0, 1] * 30
