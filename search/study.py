@@ -25,6 +25,7 @@ from search.study_plan import (
     count_trials,
     make_plan,
 )
+from search.task_checks import check_lessons
 from trainables.deepspeed_config import settle_precision
 from trainables.encoder import encoder_fingerprint, find_encoder
 from trainables.trial_setup import TrialSetup
@@ -171,6 +172,7 @@ class Study:
         on_event(StudyEvent(kind="note", message=f"preparing {self.config.data.path}"))
         table = load_clicks(self.config.data, self.config.task)
         check_metric(self.config, table)
+        check_lessons(self.config, table)
         if self.config.data.truth is not None:
             # Read again when the search is over, which is late to learn that it doesn't fit.
             true_probabilities(self.config.data, table)

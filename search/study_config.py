@@ -14,6 +14,7 @@ from pydantic import ConfigDict, PlainValidator, TypeAdapter, ValidationError
 
 from cluster.resources import TrialResources
 from search.study_errors import describe_mistakes, nearest, section_fields
+from search.task_checks import check_task
 from spaces.space import Space
 from spaces.trial_config import TrialConfig
 from trainables.compression.config import CompressionConfig
@@ -123,6 +124,7 @@ class StudyConfig:
         if self.winners < 1:
             raise ValueError(f"winners must be at least 1, got {self.winners}")
         self._check_space()
+        check_task(self)
 
     def _check_space(self) -> None:
         if self.search.algorithm == "grid" and (names := self.space.continuous()):

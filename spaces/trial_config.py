@@ -15,6 +15,14 @@ Method = Literal["full", "lora"]
 Inputs = Literal["all", "text", "fields"]
 """What of a row a model sees: everything that the table has, or its text or fields alone."""
 
+Loss = Literal["pointwise", "pairwise", "listwise"]
+"""What training minimizes. ``pointwise``: each row's own likelihood; ``pairwise``: which of two
+rows of a group is clicked more often; ``listwise``: which row of a group is clicked. The latter two
+are for rankings; they leave the level of the probabilities to calibration."""
+
+COMPARING_LOSSES: tuple[Loss, ...] = ("pairwise", "listwise")
+"""Losses that compare the rows of a group, and so need whole groups in a batch."""
+
 TEXT_SETTINGS = (
     "learning_rate",
     "augmentation",
@@ -57,6 +65,8 @@ class TrialConfig:
     """Hidden units of the tower that joins fields and text; unused where a table has no fields."""
     field_learning_rate: float = 3e-3
     """Peak learning rate of that tower, which starts from nothing, unlike the encoder."""
+    loss: Loss = "pointwise"
+    """What training minimizes."""
     dropout: float = 0.1
     """Probability of dropping a hidden unit or attention weight while training."""
     weight_decay: float = 0.01
@@ -103,6 +113,7 @@ class TrialConfig:
         _check_option("augmentation", self.augmentation, get_args(Augmentation))
         _check_option("method", self.method, get_args(Method))
         _check_option("inputs", self.inputs, get_args(Inputs))
+        _check_option("loss", self.loss, get_args(Loss))
 
     @property
     def batch_name(self) -> str:
