@@ -5,7 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from search.final_scores import BASELINE, BUNDLE, CEILING, WINNER, FinalScores, Score
+from search.final_scores import (
+    BASELINE,
+    BUNDLE,
+    CEILING,
+    POPULARITY,
+    WINNER,
+    FinalScores,
+    Score,
+)
 from search.study_config import StudyConfig
 from trainables.baselines import tfidf_baseline
 from trainables.bootstrap import bootstrap_difference, bootstrap_interval
@@ -16,7 +24,10 @@ from trainables.data.prepared import PreparedData, Rows
 from trainables.data.table import ClickTable, load_clicks
 from trainables.data.truth import true_probabilities
 from trainables.fine_tune import predict_probabilities
-from trainables.metrics import METRICS
+from trainables.metrics import METRICS, defined_metrics
+from trainables.popularity import popularity_baseline
+from trainables.scored_rows import ScoredRows
+from trainables.task import REPORTED_METRICS
 
 
 def score_test_split(
@@ -38,7 +49,7 @@ def score_test_split(
     }
     others, note = _references(config, rows)
     probabilities.update(others)
-    metrics = tuple(dict.fromkeys((config.search.metric, "roc_auc")))
+    metrics = _metrics(config, rows)
     lift = {}
     if BASELINE in probabilities:
         lift = {name: _lift(name, probabilities, rows) for name in metrics}
@@ -54,8 +65,17 @@ def score_test_split(
     )
 
 
+def _metrics(config: StudyConfig, rows: Rows) -> tuple[str, ...]:
+    """Return the study's metric and its task's usual ones, as far as the rows define them."""
+    names = dict.fromkeys((config.search.metric, *REPORTED_METRICS[config.task.kind]))
+    # What is predicted doesn't matter.
+    anything = np.full(len(rows), 0.5)
+    scored = ScoredRows.of(anything, rows.clicks, rows.impressions, rows.groups)
+    return tuple(defined_metrics(names, scored))
+
+
 def _references(config: StudyConfig, rows: Rows) -> tuple[dict[str, np.ndarray], str]:
-    """Return the baseline's and, for a simulated log, the true probabilities of the test rows."""
+    """Return the baselines' and, for a simulated log, the true probabilities of the test rows."""
     try:
         table = load_clicks(config.data, config.task)
     except ValueError as error:
@@ -64,6 +84,8 @@ def _references(config: StudyConfig, rows: Rows) -> tuple[dict[str, np.ndarray],
         return {}, f"no baseline: {config.data.path} has changed since the study began"
     metric = METRICS[config.search.metric]
     found = {BASELINE: tfidf_baseline(table, metric).test_probabilities}
+    if config.task.kind == "recommendation":
+        found[POPULARITY] = popularity_baseline(table, metric).test_probabilities
     if config.data.truth is None:
         return found, ""
     try:
