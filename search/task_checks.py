@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spaces.trial_config import COMPARING_LOSSES
+from spaces.trial_config import COMPARING_LOSSES, WHOLE_BATCH_LOSSES
 
 if TYPE_CHECKING:
     from search.study_config import StudyConfig
@@ -29,23 +29,52 @@ def check_task(config: "StudyConfig") -> None:
                 "task.kind is recommendation, but data.split.by is random, which tears the rows of "
                 "a query or a user apart; split by group, time or column"
             )
-    if losses := grouped_losses(config):
-        _check_losses(config, losses[0])
+    for loss in _chosen(config, "loss"):
+        if loss in WHOLE_BATCH_LOSSES:
+            _check_loss(config, loss)
+    if "two_tower" in _chosen(config, "architecture"):
+        _check_two_towers(config)
 
 
 def grouped_losses(config: "StudyConfig") -> tuple[str, ...]:
     """Return the losses of a study that compare the rows of a group."""
-    parameter = config.space.parameters.get("loss")
+    return tuple(loss for loss in _chosen(config, "loss") if loss in COMPARING_LOSSES)
+
+
+def _chosen(config: "StudyConfig", name: str) -> tuple[str, ...]:
+    """Return the options that a study's space gives a hyperparameter."""
+    parameter = config.space.parameters.get(name)
     chosen = () if parameter is None else parameter.extremes()
-    return tuple(loss for loss in chosen if isinstance(loss, str) and loss in COMPARING_LOSSES)
+    return tuple(option for option in chosen if isinstance(option, str))
 
 
-def _check_losses(config: "StudyConfig", loss: str) -> None:
-    compares = f"space.loss may be {loss}, which compares the rows of a group"
-    if config.data.columns.group is None:
+def _check_two_towers(config: "StudyConfig") -> None:
+    may = "space.architecture may be two_tower, which"
+    columns = config.data.columns
+    if columns.layout.num_segments != 2:
         raise ValueError(
-            f"{compares}, but data.columns names no group column; name it, group: ..., or use "
-            "loss: pointwise"
+            f"{may} compares two segments, but data.columns.text makes "
+            f"{columns.layout.num_segments}; name a column for each, text: [query, title]"
+        )
+    if columns.has_fields and _chosen(config, "inputs") != ("text",):
+        raise ValueError(
+            f"{may} reads text alone, but data.columns names fields; write space.inputs: text, or "
+            "leave the fields out"
+        )
+    if "tuned_layers" in config.space.parameters:
+        raise ValueError(f"{may} trains all layers; leave space.tuned_layers out")
+
+
+def _check_loss(config: "StudyConfig", loss: str) -> None:
+    compares = f"space.loss may be {loss}, which compares the rows of a batch"
+    if loss == "in_batch" and set(_chosen(config, "architecture")) != {"two_tower"}:
+        raise ValueError(
+            f"{compares} by the vectors of their segments; write space.architecture: two_tower"
+        )
+    if loss in COMPARING_LOSSES and config.data.columns.group is None:
+        raise ValueError(
+            f"{compares} and group, but data.columns names no group column; name it, group: ..., "
+            "or use loss: pointwise"
         )
     if config.resources.workers > 1:
         raise ValueError(

@@ -15,13 +15,21 @@ Method = Literal["full", "lora"]
 Inputs = Literal["all", "text", "fields"]
 """What of a row a model sees: everything that the table has, or its text or fields alone."""
 
-Loss = Literal["pointwise", "pairwise", "listwise"]
+Architecture = Literal["cross_encoder", "two_tower"]
+"""How a model reads two segments. ``cross_encoder``: together; ``two_tower``: each by itself, so
+that the vectors of a whole catalogue can be computed once and searched."""
+
+Loss = Literal["pointwise", "pairwise", "listwise", "in_batch"]
 """What training minimizes. ``pointwise``: each row's own likelihood; ``pairwise``: which of two
-rows of a group is clicked more often; ``listwise``: which row of a group is clicked. The latter two
-are for rankings; they leave the level of the probabilities to calibration."""
+rows of a group is clicked more often; ``listwise``: which row of a group is clicked; ``in_batch``:
+which second segment of the batch belongs to the first one of a clicked row. All but the first are
+for rankings; they leave the level of the probabilities to calibration."""
 
 COMPARING_LOSSES: tuple[Loss, ...] = ("pairwise", "listwise")
 """Losses that compare the rows of a group, and so need whole groups in a batch."""
+
+WHOLE_BATCH_LOSSES: tuple[Loss, ...] = (*COMPARING_LOSSES, "in_batch")
+"""Losses that compare rows of a batch, which must not be divided then."""
 
 TEXT_SETTINGS = (
     "learning_rate",
@@ -67,6 +75,8 @@ class TrialConfig:
     """Peak learning rate of that tower, which starts from nothing, unlike the encoder."""
     loss: Loss = "pointwise"
     """What training minimizes."""
+    architecture: Architecture = "cross_encoder"
+    """How the model reads two segments."""
     dropout: float = 0.1
     """Probability of dropping a hidden unit or attention weight while training."""
     weight_decay: float = 0.01
@@ -114,6 +124,7 @@ class TrialConfig:
         _check_option("method", self.method, get_args(Method))
         _check_option("inputs", self.inputs, get_args(Inputs))
         _check_option("loss", self.loss, get_args(Loss))
+        _check_option("architecture", self.architecture, get_args(Architecture))
 
     @property
     def batch_name(self) -> str:

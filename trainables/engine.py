@@ -68,7 +68,7 @@ class Engine:
         """Turn dropout off."""
         self._engine.eval()
 
-    def forward(self, **batch: torch.Tensor | None) -> torch.Tensor:
+    def forward(self, **batch: torch.Tensor | bool | None) -> torch.Tensor:
         """Run the model."""
         output: torch.Tensor = self._engine(**batch)
         return output

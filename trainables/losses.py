@@ -90,6 +90,29 @@ def listwise_loss(
     return (shares * (normalizer[groups] - shifted)).sum(), counts.sum().float()
 
 
+def in_batch_loss(
+    logits: torch.Tensor, *, clicks: torch.Tensor, excluded: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cross-entropy of a softmax over the batch's second segments (Henderson et al. 2017, 4.4).
+
+    The other rows' items are each clicked row's negatives. Frequent items are negatives more often;
+    that isn't corrected for.
+
+    Args:
+        logits: (batch, batch) of row i's first segment with row j's second.
+        clicks: (batch,) clicks of each row: how much it counts.
+        excluded: bool (batch, batch): items j that are no negatives for row i.
+
+    Returns:
+        The sum over clicks, and how many there are; scalars, float32.
+    """
+    logits, clicks = logits.float(), clicks.float()
+    own = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
+    logits = logits.masked_fill(excluded & ~own, -torch.inf)
+    losses = torch.logsumexp(logits, dim=1) - logits.diagonal()
+    return (clicks * losses).sum(), clicks.sum()
+
+
 def _sum_by_group(values: torch.Tensor, groups: torch.Tensor) -> torch.Tensor:
     """Add up (batch,) values of each group: (groups,)."""
     num_groups = int(groups.max()) + 1 if len(groups) else 0

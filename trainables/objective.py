@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from spaces.trial_config import COMPARING_LOSSES, Loss
+from spaces.trial_config import WHOLE_BATCH_LOSSES, Loss
 from trainables.batch_source import BatchSource
 from trainables.engine import Engine
-from trainables.losses import RANKING_LOSSES, binomial_loss
+from trainables.losses import RANKING_LOSSES, binomial_loss, in_batch_loss
 from trainables.trial_setup import Worker
 
 
@@ -23,8 +23,8 @@ class Objective:
 
     @property
     def compares(self) -> bool:
-        """Return whether the loss compares the rows of a group."""
-        return self.loss in COMPARING_LOSSES
+        """Return whether the loss compares the rows of a batch."""
+        return self.loss in WHOLE_BATCH_LOSSES
 
     def check(self, worker: Worker, micro_batch_rows: int | None) -> None:
         """Refuse a division of batches that would tear groups.
@@ -34,9 +34,9 @@ class Objective:
         """
         if self.compares and (worker.world_size > 1 or micro_batch_rows is not None):
             raise ValueError(
-                f"loss is {self.loss}, which compares the rows of a group, but "
+                f"loss is {self.loss}, which compares the rows of a batch, but "
                 f"{worker.world_size} workers with deepspeed.micro_batch_rows {micro_batch_rows} "
-                "would tear groups; use one worker and no parts, or loss: pointwise"
+                "would tear it; use one worker and no parts, or loss: pointwise"
             )
 
     def summed(
@@ -51,11 +51,13 @@ class Objective:
             counts: False: the rows count nothing.
 
         Returns:
-            Their summed loss, in nats, and what it is a sum over: impressions, or groups.
+            Their summed loss, in nats, and what it is a sum over: impressions, groups or clicks.
         """
         rows = source.rows
         impressions = rows.impressions[indices] * (1 if counts else 0)
         clicks = np.minimum(rows.clicks[indices], impressions)
+        if self.loss == "in_batch":
+            return self._in_batch(engine, source, indices, clicks)
         logits = engine.forward(**source.batch(indices))
         if not self.compares:
             loss = binomial_loss(
@@ -72,6 +74,28 @@ class Objective:
             groups=torch.from_numpy(groups).to(engine.device),
         )
         return loss, float(num_groups)
+
+    def _in_batch(
+        self, engine: Engine, source: BatchSource, indices: np.ndarray, clicks: np.ndarray
+    ) -> tuple[torch.Tensor, float]:
+        """Compare each first segment with all second ones of the batch."""
+        groups, tokens = source.rows.groups[indices], source.rows.tokens
+        starts = tokens.offsets[indices] + tokens.second_starts[indices]
+        seen: dict[bytes, int] = {}
+        items = np.array(
+            [
+                seen.setdefault(tokens.ids[start:stop].tobytes(), len(seen))
+                for start, stop in zip(starts, tokens.offsets[indices + 1], strict=True)
+            ]
+        )
+        # The same item, and what else was clicked in the same group, are no wrong answers.
+        excluded = (items[:, None] == items) | ((groups[:, None] == groups) & (clicks[None, :] > 0))
+        loss, count = in_batch_loss(
+            engine.forward(**source.batch(indices), in_batch=True),
+            clicks=torch.from_numpy(clicks).to(engine.device),
+            excluded=torch.from_numpy(excluded).to(engine.device),
+        )
+        return loss, float(count)
 
     def scale(self, num_rows: float, count: float) -> float:
         """Return what a step multiplies a summed loss by.

@@ -69,3 +69,29 @@ def test_groups_that_teach_nothing_are_refused() -> None:
     for useless in (alone, alike):
         with pytest.raises(ValueError, match="no group of the training rows has several rows"):
             check_lessons(config, useless)
+
+
+TOWERS = ["space.architecture=two_tower", "space.loss=in_batch"]
+
+
+def test_towers_may_learn_from_the_batch() -> None:
+    assert grouped_losses(parse_study(STUDY, TOWERS)) == ()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.columns.text=[title]", "compares two segments, but data.columns.text makes 1"),
+        ("data.columns.numeric=[price]", "reads text alone, but data.columns names fields"),
+        ("space.tuned_layers=2", "trains all layers; leave space.tuned_layers out"),
+        ("space.architecture=cross_encoder", "write space.architecture: two_tower"),
+        ("resources.workers=2", "space.loss may be in_batch, which compares the rows of a batch"),
+    ],
+)
+def test_what_towers_cannot_do_is_said(override: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_study(STUDY, [*TOWERS, override])
+
+
+def test_towers_read_the_text_of_a_table_with_fields() -> None:
+    assert parse_study(STUDY, [*TOWERS, "data.columns.numeric=[price]", "space.inputs=text"])

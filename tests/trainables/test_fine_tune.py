@@ -156,7 +156,7 @@ def test_a_loss_that_compares_rows_refuses_batches_in_parts(ranking_setup: Trial
     deepspeed = dataclasses.replace(ranking_setup.deepspeed, micro_batch_rows=4)
     setup = dataclasses.replace(ranking_setup, deepspeed=deepspeed)
 
-    with pytest.raises(ValueError, match="loss is listwise, which compares the rows of a group"):
+    with pytest.raises(ValueError, match="loss is listwise, which compares the rows of a batch"):
         next(fine_tune(dataclasses.replace(TRIAL, loss="listwise"), setup, Worker()))
 
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainables.losses import RANKING_LOSSES, binomial_loss
+from trainables.losses import RANKING_LOSSES, binomial_loss, in_batch_loss
 
 Row = tuple[float, float, int]
 """Log-odds, click rate, group."""
@@ -139,3 +139,21 @@ def test_a_batch_without_a_lesson_has_no_gradient(name: str) -> None:
     assert float(loss.detach()) == float(count) == 0
     assert logits.grad is not None
     assert not logits.grad.any()
+
+
+def test_the_in_batch_loss_is_the_cross_entropy_of_clicked_rows() -> None:
+    rng = np.random.default_rng(0)
+    logits, clicks = rng.normal(size=(5, 5)), np.array([1.0, 0.0, 2.0, 0.0, 1.0])
+    excluded = rng.random((5, 5)) < 0.3
+    expected = 0.0
+    for row in range(5):
+        rivals = [j for j in range(5) if j == row or not excluded[row, j]]
+        normalizer = math.log(sum(math.exp(logits[row, j]) for j in rivals))
+        expected += clicks[row] * (normalizer - logits[row, row])
+
+    loss, count = in_batch_loss(
+        torch.tensor(logits), clicks=torch.tensor(clicks), excluded=torch.tensor(excluded)
+    )
+
+    assert float(loss) == pytest.approx(expected, rel=1e-4)
+    assert float(count) == 4
