@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainables.losses import RANKING_LOSSES, binomial_loss, in_batch_loss
@@ -21,6 +21,7 @@ ROWS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(
     counts=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=8),
     logit=st.floats(-5, 5),
@@ -73,6 +74,7 @@ BRUTE = {"pairwise": brute_pairwise, "listwise": brute_listwise}
 
 
 @pytest.mark.parametrize("name", RANKING_LOSSES)
+@settings(deadline=None)
 @given(rows=ROWS)
 def test_a_ranking_loss_is_the_sum_over_groups(name: str, rows: list[Row]) -> None:
     logits, rates, groups = as_tensors(rows)
@@ -85,6 +87,7 @@ def test_a_ranking_loss_is_the_sum_over_groups(name: str, rows: list[Row]) -> No
 
 
 @pytest.mark.parametrize("name", RANKING_LOSSES)
+@settings(deadline=None)
 @given(rows=ROWS, shifts=st.lists(st.floats(-5, 5), min_size=4, max_size=4))
 def test_shifting_all_log_odds_of_a_group_changes_nothing(
     name: str, rows: list[Row], shifts: list[float]
