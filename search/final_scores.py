@@ -1,4 +1,4 @@
-"""What the test split said: bundle, winner, TF-IDF baseline, a simulated log's ceiling."""
+"""What the test split said: bundle, winner, baselines, a simulated log's ceiling."""
 
 import dataclasses
 import math
@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 BUNDLE, WINNER, BASELINE, CEILING = "bundle", "winner", "baseline", "ceiling"
+POPULARITY = "popularity"
 LABELS = {
     BUNDLE: "bundle",
     WINNER: "winner, uncompressed",
     BASELINE: "TF-IDF + logistic regression",
+    POPULARITY: "popularity",
     CEILING: "ceiling (true probabilities)",
 }
 """What is scored, and how a table names it, in the order in which it is shown."""
@@ -41,7 +43,7 @@ class FinalScores:
     model_sha256: str
     """Hash of the bundle's graph: the scores are of this file and no other."""
     scores: Mapping[str, Mapping[str, Score]]
-    """By metric, then by model: bundle, winner, baseline, ceiling."""
+    """By metric, then by model: one of :data:`LABELS`."""
     lift: Mapping[str, Score]
     """By metric: bundle minus baseline, with the interval of the paired difference."""
     placement: Mapping[str, Any] | None = None

@@ -7,7 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from search.final_scores import BASELINE, BUNDLE, CEILING, WINNER, FinalScores, Score
+from search.final_scores import (
+    BASELINE,
+    BUNDLE,
+    CEILING,
+    POPULARITY,
+    WINNER,
+    FinalScores,
+    Score,
+)
 from search.study_config import StudyConfig
 from trainables.baselines import tfidf_baseline
 from trainables.bootstrap import bootstrap_difference, bootstrap_interval
@@ -22,6 +30,7 @@ from trainables.data.truth import true_probabilities
 from trainables.fine_tune import predict_probabilities
 from trainables.metrics import METRICS, defined_metrics
 from trainables.placement import Placements, evaluate_placements
+from trainables.popularity import popularity_baseline
 from trainables.scored_rows import ScoredRows
 from trainables.task import TASK_METRICS
 
@@ -45,10 +54,7 @@ def score_test_split(
     }
     others, note = _references(config, rows)
     probabilities.update(others)
-    first = (config.search.metric, "roc_auc")
-    names = tuple(dict.fromkeys((*first, *TASK_METRICS[config.task.kind])))
-    measured = rows.clicks, rows.impressions, rows.groups
-    metrics = tuple(defined_metrics(names, ScoredRows.of(probabilities[BUNDLE], *measured)))
+    metrics = _metrics(config, rows)
     lift = {}
     if BASELINE in probabilities:
         lift = {name: _lift(name, probabilities, rows) for name in metrics}
@@ -82,8 +88,17 @@ def _placement(
     return dataclasses.asdict(report)
 
 
+def _metrics(config: StudyConfig, rows: Rows) -> tuple[str, ...]:
+    """Return the study's metric and its task's others, as far as the rows define them."""
+    names = dict.fromkeys((config.search.metric, "roc_auc", *TASK_METRICS[config.task.kind]))
+    # What is predicted doesn't matter.
+    anything = np.full(len(rows), 0.5)
+    scored = ScoredRows.of(anything, rows.clicks, rows.impressions, rows.groups)
+    return tuple(defined_metrics(names, scored))
+
+
 def _references(config: StudyConfig, rows: Rows) -> tuple[dict[str, np.ndarray], str]:
-    """Return the baseline's and, for a simulated log, the true probabilities of the test rows."""
+    """Return the baselines' and, for a simulated log, the true probabilities of the test rows."""
     try:
         table = load_clicks(config.data, config.task)
     except ValueError as error:
@@ -94,6 +109,8 @@ def _references(config: StudyConfig, rows: Rows) -> tuple[dict[str, np.ndarray],
         return {}, "no baseline: the table has no text"
     metric = METRICS[config.search.metric]
     found = {BASELINE: tfidf_baseline(table, metric).test_probabilities}
+    if config.task.kind == "recommendation":
+        found[POPULARITY] = popularity_baseline(table, metric).test_probabilities
     if config.data.truth is None:
         return found, ""
     try:

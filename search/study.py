@@ -25,6 +25,7 @@ from search.study_plan import (
     count_trials,
     make_plan,
 )
+from search.task_checks import check_lessons
 from trainables.augmentation.models import check_models
 from trainables.deepspeed_config import settle_precision
 from trainables.encoder import encoder_fingerprint, find_encoder
@@ -180,6 +181,7 @@ class Study:
         checks = check_table(table, self.config.data.columns)
         for message in describe_suspicions(checks, self.config.data):
             on_event(StudyEvent(kind="warning", message=message))
+        check_lessons(self.config, table)
         if self.config.data.truth is not None:
             # Read again when the search is over, which is late to learn that it doesn't fit.
             true_probabilities(self.config.data, table)

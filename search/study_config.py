@@ -14,6 +14,7 @@ from pydantic import ConfigDict, PlainValidator, TypeAdapter, ValidationError
 
 from cluster.resources import TrialResources
 from search.study_errors import describe_mistakes, nearest, section_fields
+from search.task_checks import check_task
 from spaces.space import Space
 from spaces.trial_config import TrialConfig
 from trainables.augmentation.config import AugmentationConfig
@@ -132,6 +133,7 @@ class StudyConfig:
                 "list it under data.columns.categorical"
             )
         self._check_space()
+        check_task(self)
         if mistake := name_missing(self.augmentations(), self.augmentation):
             raise ValueError(mistake)
 

@@ -29,6 +29,22 @@ Inputs = Literal["all", "text", "fields"]
 
 AUGMENTATION_SETTINGS = ("augmentation_rate", "augmented_share", "augmentation_schedule")
 """What a trial without augmentation ignores."""
+Architecture = Literal["cross_encoder", "two_tower"]
+"""How a model reads two segments. ``cross_encoder``: together; ``two_tower``: each by itself, so
+that the vectors of a whole catalogue can be computed once and searched."""
+
+Loss = Literal["pointwise", "pairwise", "listwise", "in_batch"]
+"""What training minimizes. ``pointwise``: each row's own likelihood; ``pairwise``: which of two
+rows of a group is clicked more often; ``listwise``: which row of a group is clicked; ``in_batch``:
+which second segment of the batch belongs to the first one of a clicked row. All but the first are
+for rankings; they leave the level of the probabilities to calibration."""
+
+COMPARING_LOSSES: tuple[Loss, ...] = ("pairwise", "listwise")
+"""Losses that compare the rows of a group, and so need whole groups in a batch."""
+
+WHOLE_BATCH_LOSSES: tuple[Loss, ...] = (*COMPARING_LOSSES, "in_batch")
+"""Losses that compare rows of a batch, which must not be divided then."""
+
 TEXT_SETTINGS = (
     "learning_rate",
     "augmentation",
@@ -59,6 +75,8 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "augmentation_schedule": get_args(Schedule),
     "method": get_args(Method),
     "inputs": get_args(Inputs),
+    "loss": get_args(Loss),
+    "architecture": get_args(Architecture),
 }
 """The values of settings that choose by name."""
 
@@ -102,6 +120,10 @@ class TrialConfig:
     """Hidden units of the tower that joins fields and text; unused where a table has no fields."""
     field_learning_rate: float = 3e-3
     """Peak learning rate of that tower, which starts from nothing, unlike the encoder."""
+    loss: Loss = "pointwise"
+    """What training minimizes."""
+    architecture: Architecture = "cross_encoder"
+    """How the model reads two segments."""
     category_dropout: float = 0.0
     """Probability of hiding a category while training, so that the model learns to do without; what
     is hidden looks missing."""

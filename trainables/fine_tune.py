@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from spaces.trial_config import TrialConfig
+from spaces.trial_config import COMPARING_LOSSES, TrialConfig
 from trainables.augmentation.bank import AugmentationBank
 from trainables.augmentation.variants import EpochTokens
 from trainables.batch_source import BatchSource, TrialSources, to_device
@@ -22,13 +22,19 @@ from trainables.checkpoint import (
     checkpoint_folder,
     restore_training,
 )
-from trainables.data.batching import BatchPlan, batches_in_order, like_length_batches
+from trainables.data.batching import (
+    BatchPlan,
+    batches_in_order,
+    group_batches,
+    like_length_batches,
+)
 from trainables.data.prepared import PreparedData, Rows
 from trainables.encoder import encoder_fingerprint, find_encoder
 from trainables.engine import Engine, open_engine
 from trainables.metrics import defined_metrics
-from trainables.mixup import Mixing, Mixup
+from trainables.mixup import Mixup
 from trainables.model import Model, build_model
+from trainables.objective import Objective
 from trainables.out_of_memory import explain_out_of_memory
 from trainables.scored_rows import ScoredRows
 from trainables.task import TASK_METRICS
@@ -100,9 +106,9 @@ def fine_tune(
             loss = train_epoch(
                 engine,
                 source,
-                plan_epoch(trial, epoch, source.tokens),
+                plan_epoch(trial, epoch, source.tokens, source.rows.groups),
                 worker,
-                mean_impressions=data.mean_impressions,
+                objective=Objective(loss=trial.loss, mean_impressions=data.mean_impressions),
                 micro_batch_rows=setup.deepspeed.micro_batch_rows,
                 on_step=_count_from(on_step, steps[epoch - 1], steps[-1]),
             )
@@ -198,16 +204,25 @@ def _build(trial: TrialConfig, data: PreparedData, encoder_folder: Path, worker:
     return model
 
 
-def plan_epoch(trial: TrialConfig, epoch: int, tokens: EpochTokens) -> BatchPlan:
+def plan_epoch(
+    trial: TrialConfig, epoch: int, tokens: EpochTokens, groups: np.ndarray
+) -> BatchPlan:
     """Divide an epoch's rows into batches, the same on every worker.
 
     Args:
-        trial: Gives the size of a batch and the seed.
+        trial: Gives the size of a batch, the seed and the loss: one that compares rows gets the
+            rows of a group together.
         epoch: Number of the epoch.
-        tokens: The epoch's; a token budget counts those of the rows as they were prepared, so that
-            the number of steps, and with it the learning rate's schedule, is known beforehand.
+        tokens: The epoch's; a token budget, and a batch of groups, count those of the rows as they
+            were prepared, so that the number of steps, and with it the learning rate's schedule, is
+            known beforehand.
+        groups: (n,) codes: rows of equal code belong together.
     """
     rng = np.random.default_rng([trial.seed, epoch])
+    if trial.loss in COMPARING_LOSSES:
+        rows = trial.batch_size if trial.batch_tokens is None else None
+        lengths = tokens.original.lengths
+        return group_batches(lengths, groups, rows, rng, batch_tokens=trial.batch_tokens)
     if trial.batch_tokens is None:
         return like_length_batches(tokens.lengths, trial.batch_size, rng)
     return like_length_batches(tokens.original.lengths, None, rng, batch_tokens=trial.batch_tokens)
@@ -216,11 +231,12 @@ def plan_epoch(trial: TrialConfig, epoch: int, tokens: EpochTokens) -> BatchPlan
 def _steps_before(trial: TrialConfig, data: PreparedData) -> list[int]:
     """Count the optimizer steps before each epoch, and in all: epochs + 1 numbers."""
     epochs = range(1, trial.epochs + 1)
-    if trial.batch_tokens is None:
+    if trial.batch_tokens is None and trial.loss not in COMPARING_LOSSES:
         sizes = [math.ceil(data.num_rows[0] / trial.batch_size) for _ in epochs]
     else:
-        tokens = EpochTokens(original=data.rows("train").tokens)
-        sizes = [len(plan_epoch(trial, epoch, tokens)) for epoch in epochs]
+        rows = data.rows("train")
+        tokens = EpochTokens(original=rows.tokens)
+        sizes = [len(plan_epoch(trial, epoch, tokens, rows.groups)) for epoch in epochs]
     return [0, *itertools.accumulate(sizes)]
 
 
@@ -242,7 +258,7 @@ def train_epoch(
     batches: Sequence[np.ndarray],
     worker: Worker,
     *,
-    mean_impressions: float,
+    objective: Objective,
     micro_batch_rows: int | None = None,
     on_step: Callable[[int], None] | None = None,
 ) -> float:
@@ -253,19 +269,20 @@ def train_epoch(
         source: Training rows.
         batches: Row numbers of each batch; equal on all workers.
         worker: Takes every ``world_size``-th row of each batch.
-        mean_impressions: A row's usual impressions, which scale the loss.
+        objective: What is minimized.
         micro_batch_rows: Most rows of a worker's forward pass; None: its share of a batch.
         on_step: Called with the finished steps of this epoch after each step.
 
     Returns:
-        Mean binomial loss per impression over all workers' rows, in nats; the same on each.
+        Mean loss per impression over all workers' rows, or per group, in nats; the same on each.
     """
+    objective.check(worker, micro_batch_rows)
     engine.train()
     total = torch.zeros((), device=engine.device)
     seen = 0.0
     for step, whole in enumerate(batches, start=1):
         # DeepSpeed averages over workers, so this is the batch's sum over rows x mean impressions.
-        scale = 1 / (len(whole) / worker.world_size * mean_impressions)
+        share = len(whole) / worker.world_size
         parts = _worker_parts(whole, worker, micro_batch_rows)
         for number, (indices, counts) in enumerate(parts, start=1):
             if len(parts) > 1:
@@ -274,10 +291,10 @@ def train_epoch(
             if source.mixup is not None:
                 place = {"step": step, "rank": worker.rank, "part": number}
                 mixing = source.mixup.draw(len(indices), **place)
-            loss, impressions = _summed_loss(engine, source, indices, counts=counts, mixing=mixing)
-            engine.backward(loss * scale)
-            total += loss.detach()
-            seen += impressions
+            summed, count = objective.summed(engine, source, indices, counts=counts, mixing=mixing)
+            engine.backward(summed * objective.scale(share, count))
+            total += summed.detach()
+            seen += count
         engine.step()
         if on_step is not None:
             on_step(step)
@@ -304,51 +321,6 @@ def _worker_parts(
         (part, True) if len(part) else (whole[:1], False)
         for part in np.array_split(share, num_parts)
     ]
-
-
-def _summed_loss(
-    engine: Engine,
-    source: BatchSource,
-    indices: np.ndarray,
-    *,
-    counts: bool,
-    mixing: Mixing | None = None,
-) -> tuple[torch.Tensor, float]:
-    """Run the model over rows; return their summed loss, in nats, and impressions."""
-    rows = source.rows
-    impressions = rows.impressions[indices] * (1 if counts else 0)
-    clicks = np.minimum(rows.clicks[indices], impressions)
-    mixed: dict[str, torch.Tensor | float] = {}
-    if mixing is not None:
-        clicks, impressions = mixing.counts(clicks), mixing.counts(impressions)
-        partners = torch.from_numpy(mixing.partners).to(engine.device)
-        mixed = {"partners": partners, "own_share": mixing.own_share}
-    loss = binomial_loss(
-        engine.forward(**source.batch(indices), **mixed),
-        clicks=torch.from_numpy(clicks).to(engine.device),
-        impressions=torch.from_numpy(impressions).to(engine.device),
-    )
-    return loss, float(impressions.sum())
-
-
-def binomial_loss(
-    logits: torch.Tensor, *, clicks: torch.Tensor, impressions: torch.Tensor
-) -> torch.Tensor:
-    """Sum of the negative log-likelihood of the clicks, without the constant binomial coefficient.
-
-    ``sum(impressions * softplus(logit) - clicks * logit)``; for one impression a row this is the
-    usual binary cross-entropy.
-
-    Args:
-        logits: (batch,) log-odds.
-        clicks: (batch,) clicks of each row.
-        impressions: (batch,) impressions of each row.
-
-    Returns:
-        A scalar in nats, float32.
-    """
-    logits = logits.float()
-    return (impressions * torch.nn.functional.softplus(logits) - clicks * logits).sum()
 
 
 def evaluate(

@@ -119,9 +119,9 @@ class ClickModel(nn.Module):
             (batch, hidden_size), or (batch, 4 * hidden_size) with two segments.
         """
         if self.num_segments == 1:
-            return _masked_mean(hidden, attention_mask)
-        first = _masked_mean(hidden, attention_mask * (1 - token_type_ids))
-        second = _masked_mean(hidden, attention_mask * token_type_ids)
+            return masked_mean(hidden, attention_mask)
+        first = masked_mean(hidden, attention_mask * (1 - token_type_ids))
+        second = masked_mean(hidden, attention_mask * token_type_ids)
         return torch.cat([first, second, (first - second).abs(), first * second], dim=-1)
 
     def forward(  # noqa: PLR0913 - the parts of a batch, by name
@@ -198,7 +198,8 @@ def _mixed(features: torch.Tensor, partners: torch.Tensor | None, share: float) 
     return share * features + (1 - share) * features[partners]
 
 
-def _masked_mean(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def masked_mean(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Average (batch, tokens, size) vectors where the mask is 1; 0 where it is nowhere."""
     weights = mask[..., None].to(hidden.dtype)
     # A row padded to the batch's length can't be empty, but a segment that was truncated away can.
     return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
@@ -296,6 +297,8 @@ def build_text_model(
 ) -> ClickModel:
     """Build a model that reads text; arguments as for :func:`build_model`."""
     encoder = load_bert(encoder_folder, dropout=trial.dropout, share_weights=share_weights)
+    if trial.architecture == "two_tower":
+        return _build_two_tower(encoder, trial, num_segments=num_segments, fields=fields)
     with _seeded(trial):
         size = pooled_size(encoder.config.hidden_size, num_segments)
         model = ClickModel(encoder, num_segments=num_segments, dropout=trial.dropout)
@@ -312,6 +315,29 @@ def _tower(fields: FieldShapes, trial: TrialConfig, *, text_size: int) -> FieldT
         dropout=trial.dropout,
         category_dropout=trial.category_dropout,
     )
+
+
+def _build_two_tower(
+    encoder: "BertModel", trial: TrialConfig, *, num_segments: int, fields: FieldShapes | None
+) -> ClickModel:
+    from trainables.two_tower import TwoTowerModel
+
+    if num_segments != 2:
+        raise ValueError(
+            f"architecture is two_tower, which compares two segments, but rows have {num_segments};"
+            " name two or more text columns (data.columns.text)"
+        )
+    if fields:
+        raise ValueError(
+            "architecture is two_tower, which reads text alone, but rows have fields; use "
+            "inputs: text"
+        )
+    if trial.tuned_layers is not None:
+        raise ValueError(
+            "architecture is two_tower, which trains all layers, but tuned_layers is "
+            f"{trial.tuned_layers}; leave tuned_layers out"
+        )
+    return TwoTowerModel(encoder, dropout=trial.dropout)
 
 
 @contextlib.contextmanager

@@ -3,15 +3,18 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-TaskKind = Literal["ctr", "placement"]
+TaskKind = Literal["ctr", "placement", "recommendation"]
 """What is predicted. ``ctr``: the probability that an impression is clicked. ``placement``: that
-probability for every placement that a row could have, of which a policy takes the best."""
+probability for every placement that a row could have, of which a policy takes the best.
+``recommendation``: the order of the products that a query or a user may be shown."""
 
 CLICK_METRICS = ("roc_auc", "pr_auc", "log_loss", "normalized_entropy", "ece", "gauc")
+RANKING_METRICS = ("ndcg@10", "mrr", "recall@10", "map")
 
 TASK_METRICS: dict[TaskKind, tuple[str, ...]] = {
     "ctr": CLICK_METRICS,
     "placement": CLICK_METRICS,
+    "recommendation": (*RANKING_METRICS, *CLICK_METRICS),
 }
 """The metrics that a study of each task may optimize, where its rows define them; see METRICS."""
 

@@ -1,4 +1,4 @@
-"""clicktune data: simulate a log, describe and validate a table, show how its texts would vary."""
+"""clicktune data: make, describe, validate and vary tables."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def data() -> None:
-    """Simulate, describe, validate and augment tables of clicks."""
+    """Simulate, make, describe, validate and vary tables of clicks."""
 
 
 @data.command()
@@ -62,6 +62,59 @@ def simulate(
     click.echo(f"wrote {log}: {len(simulated.log):,} rows")
     click.echo(f"columns: {', '.join(map(str, simulated.log.columns))}")
     click.echo(f"true probabilities: {folder / f'truth.{file_format}'}")
+
+
+@data.command("next-basket")
+@click.argument("orders")
+@click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--user", default="user_id", show_default=True, help="Column: who ordered.")
+@click.option(
+    "--order", default="order_number", show_default=True, help="Column: the order's number or time."
+)
+@click.option("--product", default="product_name", show_default=True, help="Column: its name.")
+@click.option(
+    "--categories",
+    default="aisle,department",
+    show_default=True,
+    help="Columns: the product's categories, with commas between them; '' for none.",
+)
+@click.option("--weekday", default="order_dow", show_default=True, help="Column; '' for none.")
+@click.option("--hour", default="order_hour_of_day", show_default=True, help="Column; '' for none.")
+@click.option(
+    "--days-since-prior",
+    default="days_since_prior_order",
+    show_default=True,
+    help="Column: days since the user's order before; '' for none.",
+)
+@click.option("--history", default=8, show_default=True, help="Products that a history names.")
+@click.option(
+    "--candidates", default=30, show_default=True, help="Most candidates of a user's past."
+)
+@click.option("--popular", default=10, show_default=True, help="Popular candidates beside them.")
+def next_basket(orders: str, out: Path, *, categories: str, **settings: str | int) -> None:
+    """Make a table for ranking out of order lines.
+
+    ORDERS has a row for each product of each order of each user. OUT, a Parquet file, gets a row
+    for each candidate of each order from a user's third on: which products of earlier orders will
+    it hold? Everything it says of them stems from earlier orders.
+    """
+    from trainables.data.next_basket import NextBasketConfig, load_next_baskets
+
+    with preflight():
+        if out.suffix != ".parquet":
+            raise ValueError(f"OUT is {out}; expected a name that ends in .parquet")
+        config = NextBasketConfig(
+            categories=tuple(filter(None, (name.strip() for name in categories.split(",")))),
+            **{name: value if value != "" else None for name, value in settings.items()},  # type: ignore[arg-type]
+        )
+        table = load_next_baskets(orders, config)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        table.to_parquet(out, index=False)
+    click.echo(
+        f"wrote {out}: {len(table):,} candidates of {table['basket'].nunique():,} baskets, "
+        f"{table['label'].mean():.1%} of them bought"
+    )
+    click.echo(f"columns: {', '.join(table.columns)}")
 
 
 def _read(study: str, overrides: tuple[str, ...]) -> "tuple[StudyConfig, ClickTable]":

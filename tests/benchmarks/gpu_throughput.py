@@ -57,7 +57,8 @@ from spaces.trial_config import TrialConfig
 from trainables.data.prepared import PreparedData
 from trainables.deepspeed_config import DeepSpeedConfig
 from trainables.encoder import EncoderConfig, find_encoder
-from trainables.fine_tune import binomial_loss, fine_tune
+from trainables.fine_tune import fine_tune
+from trainables.losses import binomial_loss
 from trainables.trial_setup import TrialSetup, Worker
 
 PEAKS = {

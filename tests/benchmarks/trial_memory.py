@@ -138,12 +138,14 @@ class Stops:
         from trainables.augmentation.variants import EpochTokens
         from trainables.fine_tune import evaluation_batches, plan_epoch
 
-        tokens = data.rows("train").tokens
-        batches = plan_epoch(trial, 2, EpochTokens(original=tokens))
+        rows = data.rows("train")
+        tokens = rows.tokens
+        batches = plan_epoch(trial, 2, EpochTokens(original=tokens), rows.groups)
         lengths = tokens.lengths
         sizes = [len(batch) * int(lengths[batch].max()) for batch in batches]
         self.step_of_epoch_2 = int(np.argmax(sizes)) + 1
-        self.steps_before = len(plan_epoch(trial, 1, EpochTokens(original=tokens)))
+        first = plan_epoch(trial, 1, EpochTokens(original=tokens), rows.groups)
+        self.steps_before = len(first)
         validation = data.rows("validation")
         lengths = validation.tokens.lengths
         self.evaluation_size = max(

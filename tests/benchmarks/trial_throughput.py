@@ -51,8 +51,9 @@ from trainables.batch_source import to_device
 from trainables.data.batching import like_length_batches
 from trainables.data.prepared import PreparedData, Rows
 from trainables.encoder import EncoderConfig, find_encoder, num_layers
-from trainables.fine_tune import binomial_loss, fine_tune
+from trainables.fine_tune import fine_tune
 from trainables.frozen_cache import FrozenLayers
+from trainables.losses import binomial_loss
 from trainables.metrics import METRICS
 from trainables.model import build_model
 from trainables.trial_setup import TrialSetup, Worker

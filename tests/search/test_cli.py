@@ -35,6 +35,7 @@ COMMANDS = [
     ["quickstart"],
     ["data"],
     ["data", "simulate"],
+    ["data", "next-basket"],
     ["data", "validate"],
     ["data", "describe"],
     ["data", "augment"],
@@ -115,6 +116,8 @@ def test_module_can_be_run_and_knows_its_version() -> None:
         (["search", "quickstart", "--set", "data.path=no.csv", "--out", "OUT"], "no.csv"),
         (["search", "headlines", "--set", "resources.cpus_per_worker=999", "--dry-run"], "1 x 999"),
         (["data", "validate", "quickstart", "--set", "data.path=no.csv"], "no.csv"),
+        (["data", "next-basket", "no.csv", "OUT"], "expected a name that ends in .parquet"),
+        (["data", "next-basket", "no.csv", "no.parquet"], "no.csv does not exist"),
         (["data", "simulate", "OUT", "--products", "3"], "num_products must be at least"),
         (["data", "augment", "quickstart", "--operation", "thesaurus"], "must be one of none, syn"),
         (["data", "augment", "quickstart", "--operation", "none"], "changes nothing"),
@@ -313,6 +316,25 @@ def test_simulate_writes_the_log_apart_from_its_truth(
         "model.json",
     }
     assert "probability" not in (tmp_path / "log" / "log.csv").read_text().splitlines()[0]
+
+
+def test_next_basket_writes_a_table_of_the_columns_that_it_was_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    orders, out = tmp_path / "orders.csv", tmp_path / "tables" / "baskets.parquet"
+    lines = [f"ann,{order},{item}" for order in range(4) for item in ("tea", f"item {order}")]
+    orders.write_text("\n".join(["who,number,item", *lines]))
+
+    code, told, _ = run_here(
+        capsys, "data", "next-basket", orders, out, "--user", "who", "--order", "number",
+        "--product", "item", "--categories", "", "--weekday", "", "--hour", "",
+        "--days-since-prior", "",
+    )  # fmt: skip
+
+    assert code == 0
+    assert "7 candidates of 2 baskets" in told
+    table = pd.read_parquet(out)
+    assert table.loc[table["label"] == 1, "product"].tolist() == ["tea", "tea"]
 
 
 def test_describe_and_validate_say_what_is_in_the_table(

@@ -2,31 +2,32 @@
 
 import dataclasses
 import gc
-import itertools
 import resource
 import signal
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from spaces.trial_config import TrialConfig
+from spaces.trial_config import Loss, TrialConfig
+from tests.trainables.conftest import DISLIKED, LIKED
 from trainables.batch_source import to_device
 from trainables.checkpoint import load_model, read_checkpoint_info
-from trainables.data.prepared import PreparedData
-from trainables.encoder import load_bert
+from trainables.data.config import Columns, DataConfig, SplitConfig
+from trainables.data.prepared import PreparedData, prepare
+from trainables.data.table import load_clicks
+from trainables.deepspeed_config import DeepSpeedConfig
+from trainables.encoder import EncoderConfig, encoder_fingerprint, load_bert
 from trainables.fine_tune import (
     TrainingDivergedError,
-    binomial_loss,
     fine_tune,
     predict_probabilities,
     score,
 )
-from trainables.task import TASK_METRICS
+from trainables.task import TASK_METRICS, TaskConfig
 from trainables.trial_setup import Progress, TrialSetup, Worker
 
 TRIAL = TrialConfig(method="full", learning_rate=3e-3, batch_size=16, epochs=3, dropout=0.1)
@@ -117,6 +118,60 @@ def test_an_epoch_reports_what_its_rows_define(tiny_setup: TrialSetup) -> None:
     assert set(metrics) == {*defined, "train_loss"}
 
 
+@pytest.fixture(scope="module")
+def ranking_setup(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> TrialSetup:
+    """Queries with one fitting title among six, however much the query is clicked at all."""
+    rng = np.random.default_rng(0)
+    rows = [
+        (f"{' '.join(rng.choice(list('abcdefgh'), size=3))} {word}", query, int(place == 0))
+        for query in range(60)
+        for place, word in enumerate(rng.choice(words) for words in (LIKED, *[DISLIKED] * 5))
+    ]
+    path = tmp_path_factory.mktemp("ranking") / "rows.parquet"
+    pd.DataFrame(rows, columns=["title", "query", "label"]).to_parquet(path)
+    config = DataConfig(
+        path=str(path),
+        columns=Columns(text=("title",), label="label", group="query"),
+        split=SplitConfig(by="group"),
+    )
+    encoder = EncoderConfig(name=str(tiny_encoder), max_tokens=16)
+    task = TaskConfig(kind="recommendation")
+    data = prepare(load_clicks(config, task), encoder, tmp_path_factory.mktemp("prepared"))
+    return TrialSetup(
+        data_folder=str(data.folder),
+        data_fingerprint=data.fingerprint,
+        encoder_fingerprint=encoder_fingerprint(tiny_encoder),
+        task=task,
+        encoder=encoder,
+        deepspeed=DeepSpeedConfig(precision="fp32"),
+    )
+
+
+@pytest.mark.parametrize("batch", [{"batch_size": 18}, {"batch_tokens": 120}])
+@pytest.mark.parametrize("loss", get_args(Loss))
+def test_every_loss_learns_to_rank(
+    ranking_setup: TrialSetup, loss: Loss, batch: dict[str, Any]
+) -> None:
+    trial = dataclasses.replace(TRIAL, loss=loss, **batch)
+    steps: list[tuple[int, int]] = []
+
+    progress = list(fine_tune(trial, ranking_setup, Worker(), on_step=lambda *at: steps.append(at)))
+
+    # A random order of one in six has an NDCG of 0.55.
+    assert progress[-1].metrics["ndcg@10"] > 0.8
+    assert progress[-1].metrics["train_loss"] < progress[0].metrics["train_loss"]
+    total = steps[-1][1]
+    assert steps == [(step, total) for step in range(1, total + 1)]
+
+
+def test_a_loss_that_compares_rows_refuses_batches_in_parts(ranking_setup: TrialSetup) -> None:
+    deepspeed = dataclasses.replace(ranking_setup.deepspeed, micro_batch_rows=4)
+    setup = dataclasses.replace(ranking_setup, deepspeed=deepspeed)
+
+    with pytest.raises(ValueError, match="loss is listwise, which compares the rows of a batch"):
+        next(fine_tune(dataclasses.replace(TRIAL, loss="listwise"), setup, Worker()))
+
+
 def test_steps_are_counted_over_all_epochs(tiny_setup: TrialSetup) -> None:
     steps: list[tuple[int, int]] = []
 
@@ -167,28 +222,6 @@ def test_closing_a_trial_frees_the_process_for_the_next(tiny_setup: TrialSetup) 
     dropped.close()
 
     assert _run(TRIAL, tiny_setup)[-1].done
-
-
-@given(
-    counts=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=8),
-    logit=st.floats(-5, 5),
-)
-def test_aggregated_loss_is_the_sum_over_single_impressions(
-    counts: list[tuple[int, int]], logit: float
-) -> None:
-    logits = torch.full((len(counts),), logit, dtype=torch.float64)
-    clicks = torch.tensor([c for c, _ in counts], dtype=torch.float32)
-    impressions = torch.tensor([c + rest for c, rest in counts], dtype=torch.float32)
-    labels = list(itertools.chain.from_iterable([1.0] * c + [0.0] * rest for c, rest in counts))
-
-    aggregated = binomial_loss(logits, clicks=clicks, impressions=impressions)
-
-    single = torch.nn.functional.binary_cross_entropy_with_logits(
-        torch.full((len(labels),), logit, dtype=torch.float32),
-        torch.tensor(labels),
-        reduction="sum",
-    )
-    assert float(aggregated) == pytest.approx(float(single), rel=1e-4, abs=1e-4)
 
 
 def test_probabilities_come_back_in_the_rows_order(tiny_setup: TrialSetup, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
@@ -17,9 +17,10 @@ from trainables.bundle.manifest import (
     check_files,
     read_manifest,
 )
+from trainables.bundle.retrieval import Side
 from trainables.calibration import Calibration
 from trainables.data.row_inputs import RowInputs
-from trainables.data.token_rows import TokenRows, tokenize
+from trainables.data.token_rows import TextLayout, TokenRows, tokenize
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -81,6 +82,22 @@ class Predictor:
         """
         return self._scorer.predict(rows, first_row=first_row)
 
+    def embed(self, texts: Sequence[str], side: Side) -> np.ndarray:
+        """Return the vectors of texts, for retrieval; the bundle must be of two towers.
+
+        Args:
+            texts: Each a whole segment: its text columns, joined by spaces.
+            side: Whether they are first segments (queries) or second ones (items).
+
+        Returns:
+            float32 (n, size), each of length 1. The cosine of a first and a second one, scaled,
+            gives the log-odds, unless the pair is so long that it would be truncated.
+
+        Raises:
+            ValueError: if the bundle isn't of two towers, or a text isn't one.
+        """
+        return self._scorer.embed(texts, side)
+
     def predict_inputs(self, inputs: RowInputs) -> np.ndarray:
         """Return the probabilities, (n,) float64, of rows that are encoded already."""
         return self._scorer.calibration.apply(run_graph(self._scorer.session, inputs))
@@ -114,6 +131,28 @@ class RowScorer:
             inputs = self.encode(block, first_row=first_row + start)
             probabilities[start:stop] = run_graph(self.session, inputs)
         return probabilities
+
+    def embed(self, texts: Sequence[str], side: Side) -> np.ndarray:
+        """See :meth:`Predictor.embed`."""
+        if side not in get_args(Side):
+            raise ValueError(f"side must be one of {', '.join(get_args(Side))}, got {side!r}")
+        outputs = {node.name: node.shape[-1] for node in self.session.get_outputs()}
+        if side not in outputs:
+            raise ValueError(
+                "this bundle reads both segments together, so it has no vectors of one; train with "
+                "architecture: two_tower"
+            )
+        for row, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise ValueError(f"text {row}: expected text, got {text!r:.60}")
+        vectors = np.empty((len(texts), outputs[side]), dtype=np.float32)
+        for start in range(0, len(texts), ROWS_AT_ONCE):
+            block = list(texts[start : start + ROWS_AT_ONCE])
+            blank = [""] * len(block)
+            pair = [block, blank] if side == "first" else [blank, block]
+            inputs = RowInputs.of_text(tokenize(pair, self.tokenizer, TextLayout.of(2)))
+            vectors[start : start + len(block)] = run_batches(self.session, inputs, side)
+        return vectors
 
     def encode(self, columns: Mapping[str, Sequence[Any]], *, first_row: int = 0) -> RowInputs:
         """Turn rows, given as n values by column, into what the model sees of them."""
@@ -195,17 +234,28 @@ def run_graph(session: "InferenceSession", inputs: RowInputs) -> np.ndarray:
     Returns:
         (n,) probabilities, float64.
     """
+    logits = run_batches(session, inputs, "logits").astype(np.float64)
+    return 1 / (1 + np.exp(-logits))
+
+
+def run_batches(session: "InferenceSession", inputs: RowInputs, output: str) -> np.ndarray:
+    """Return one of a graph's outputs for n rows, (n, ...) float32, computed as in run_graph."""
     lengths = inputs.tokens.lengths
-    logits = np.empty(len(inputs), dtype=np.float64)
+    found: dict[int, np.ndarray] = {}
     # Longest first: memory that the longest batch takes is reused by the others.
     order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < len(order):
         stop = start + max(1, TOKENS_PER_BATCH // int(lengths[order[start]]))
         indices = order[start:stop]
-        logits[indices] = session.run(["logits"], graph_inputs(session, inputs, indices))[0]
+        found[start] = session.run([output], graph_inputs(session, inputs, indices))[0]
         start = stop
-    return 1 / (1 + np.exp(-logits))
+    if not found:
+        return np.zeros(0, np.float32)
+    values = np.concatenate([*found.values()])
+    ordered = np.empty_like(values)
+    ordered[order] = values
+    return ordered
 
 
 def graph_inputs(

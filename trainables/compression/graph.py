@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from trainables.model import Model
 
 OUTPUT = "logits"
+VECTORS = ("first", "second")
+"""What a two-tower graph gives beside: the vectors of a row's segments."""
 
 
 def export_graph(
@@ -33,8 +35,13 @@ def export_graph(
         fields: What the model sees beside text; None: nothing.
     """
     from trainables.model import ClickModel
+    from trainables.two_tower import TwoTowerGraph, TwoTowerModel
 
     model.eval()
+    module: torch.nn.Module = model
+    outputs = [OUTPUT]
+    if isinstance(model, TwoTowerModel):
+        module, outputs = TwoTowerGraph(model).eval(), [OUTPUT, *VECTORS]
     batch = torch.export.Dim("batch")
     example: dict[str, torch.Tensor] = {}
     dynamic: dict[str, Any] = {}
@@ -56,13 +63,13 @@ def export_graph(
         dynamic["numbers"] = {0: batch}
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
-            model,
+            module,
             (),
             kwargs=example,
             dynamo=True,
             dynamic_shapes=dynamic,
             input_names=list(example),
-            output_names=[OUTPUT],
+            output_names=outputs,
             verbose=False,
         )
     assert program is not None

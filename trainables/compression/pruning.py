@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from trainables.compression.shapes import keep_heads, keep_units
-from trainables.fine_tune import binomial_loss
+from trainables.losses import binomial_loss
 
 if TYPE_CHECKING:
     from trainables.data.prepared import Rows

@@ -11,7 +11,7 @@ from torch import nn
 
 from trainables.compression.config import CompressionConfig
 from trainables.data.batching import like_length_batches
-from trainables.fine_tune import binomial_loss
+from trainables.losses import binomial_loss
 
 if TYPE_CHECKING:
     from trainables.data.prepared import Rows

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainables.data.batching import batches_in_order, like_length_batches
+from trainables.data.batching import batches_in_order, group_batches, like_length_batches
 
 
 @given(
@@ -112,3 +112,71 @@ def test_a_size_below_one_is_refused(sizes: tuple[int | None, int | None]) -> No
 def test_rows_and_tokens_are_alternatives(sizes: tuple[int | None, int | None]) -> None:
     with pytest.raises(ValueError, match="give batch_size or batch_tokens, not both"):
         like_length_batches(np.ones(3), sizes[0], np.random.default_rng(0), batch_tokens=sizes[1])
+
+
+GROUPS = st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=12), min_size=0, max_size=40)
+
+
+@given(groups=GROUPS, batch_size=st.integers(1, 30), seed=st.integers(0, 5))
+def test_batches_of_groups_hold_each_row_once_and_tear_only_what_is_too_large(
+    groups: list[list[int]], batch_size: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    codes = np.repeat(np.arange(len(groups)) * 7 % 41, [len(group) for group in groups])
+    order = rng.permutation(len(codes))
+    lengths = np.array([length for group in groups for length in group], dtype=np.int64)
+
+    batches = group_batches(lengths[order], codes[order], batch_size, rng)
+
+    assert sorted(row for batch in batches for row in batch) == list(range(len(codes)))
+    assert all(0 < len(batch) <= batch_size for batch in batches)
+    places: dict[int, set[int]] = {}
+    for place, batch in enumerate(batches):
+        for row in batch:
+            places.setdefault(int(codes[order][row]), set()).add(place)
+    sizes = np.bincount(codes, minlength=1)
+    for code, inside in places.items():
+        assert len(inside) <= -(-sizes[code] // batch_size)
+
+
+@given(groups=GROUPS, batch_tokens=st.integers(1, 400), seed=st.integers(0, 5))
+def test_a_token_budget_holds_for_groups_too(
+    groups: list[list[int]], batch_tokens: int, seed: int
+) -> None:
+    codes = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
+    lengths = np.array([length for group in groups for length in group], dtype=np.int64)
+    rng = np.random.default_rng(seed)
+
+    batches = group_batches(lengths, codes, None, rng, batch_tokens=batch_tokens)
+
+    assert sorted(row for batch in batches for row in batch) == list(range(len(codes)))
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * lengths[batch].max() <= batch_tokens
+
+
+def test_batches_of_groups_follow_the_generator_and_waste_little() -> None:
+    rng = np.random.default_rng(0)
+    codes = np.repeat(np.arange(2_000), rng.integers(1, 9, 2_000))
+    lengths = rng.poisson(20, 2_000)[codes] + 3
+    first, again, other = (
+        group_batches(lengths, codes, 32, np.random.default_rng(seed)) for seed in (0, 0, 1)
+    )
+
+    assert [batch.tolist() for batch in first] == [batch.tolist() for batch in again]
+    members = {frozenset(batch.tolist()) for batch in first}
+    assert sum(frozenset(batch.tolist()) in members for batch in other) <= 1
+    assert np.mean([len(batch) for batch in first]) > 0.85 * 32
+    padded = sum(len(batch) * lengths[batch].max() for batch in first)
+    assert padded < 1.04 * lengths.sum()
+
+
+def test_a_large_group_is_divided_anew_in_each_epoch() -> None:
+    codes, lengths = np.zeros(50, dtype=np.int64), np.ones(50, dtype=np.int64)
+    first, other = (
+        group_batches(lengths, codes, 20, np.random.default_rng(seed)) for seed in (0, 1)
+    )
+
+    assert sorted(len(batch) for batch in first) == [16, 17, 17]
+    assert {frozenset(batch.tolist()) for batch in first}.isdisjoint(
+        frozenset(batch.tolist()) for batch in other
+    )
