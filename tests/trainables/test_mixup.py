@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from spaces.trial_config import TrialConfig
-from trainables.fine_tune import binomial_loss
+from trainables.losses import binomial_loss
 from trainables.mixup import Mixing, Mixup
 from trainables.model import build_model
 
