@@ -12,7 +12,7 @@ from search.ledger import Ledger
 from search.results import Standing
 from search.study_config import StudyConfig
 from trainables.bundle.export import with_test_metrics
-from trainables.bundle.manifest import MODEL_FILE, file_record, read_manifest
+from trainables.bundle.manifest import hash_predictor, read_manifest
 from trainables.bundle.verify import verify_bundle
 from trainables.compression.report import CompressionReport
 
@@ -27,15 +27,10 @@ def bundle_folder(folder: Path, number: int) -> Path:
     return folder / BUNDLES / trial_name(number)
 
 
-def graph_hash(bundle: Path) -> str:
-    """Identify a bundle by its graph."""
-    return file_record(bundle / MODEL_FILE).sha256
-
-
-def find_scores(ledger: Ledger, model_sha256: str) -> FinalScores | None:
-    """Return what the test split said about a bundle, by its graph; None if it wasn't asked."""
+def find_scores(ledger: Ledger, predictor_sha256: str) -> FinalScores | None:
+    """Return what the test split said about a bundle, by its hash; None if it wasn't asked."""
     entries: list[dict[str, Any]] = ledger.fact(SCORES_FACT, [])
-    found = (e for e in entries if e["model_sha256"] == model_sha256)
+    found = (e for e in entries if e["predictor_sha256"] == predictor_sha256)
     return next((FinalScores.from_dict(entry) for entry in found), None)
 
 
@@ -52,15 +47,15 @@ def record_compression(
         The report with its bundle's path inside the study's folder, which may be moved.
     """
     number = winner.trial.number
-    graph = None
+    digest = None
     if report.bundle is None:
         # A bundle from looser limits would pass for this compression's.
         shutil.rmtree(bundle_folder(folder, number), ignore_errors=True)
     else:
-        graph = graph_hash(Path(report.bundle))
+        digest = hash_predictor(Path(report.bundle))
         bundle = Path(report.bundle).relative_to(folder.resolve())
         report = dataclasses.replace(report, bundle=str(bundle))
-    entry = {**_identity(config, winner), "report": report.to_dict(), "model_sha256": graph}
+    entry = {**_identity(config, winner), "report": report.to_dict(), "predictor_sha256": digest}
     ledger.add_compression(number, entry)
     return report
 
@@ -81,18 +76,18 @@ def recorded_compressions(
             continue
         report = CompressionReport.from_dict(entry["report"])
         if report.bundle is None or _is_sound(
-            ledger, folder / report.bundle, entry["model_sha256"]
+            ledger, folder / report.bundle, entry["predictor_sha256"]
         ):
             found[winner.trial.number] = report
     return found
 
 
-def _is_sound(ledger: Ledger, bundle: Path, model_sha256: str) -> bool:
+def _is_sound(ledger: Ledger, bundle: Path, predictor_sha256: str) -> bool:
     """Return whether a bundle is the one that was recorded, whole and unchanged."""
     try:
-        if graph_hash(bundle) != model_sha256:
+        if hash_predictor(bundle) != predictor_sha256:
             return False
-        scores = find_scores(ledger, model_sha256)
+        scores = find_scores(ledger, predictor_sha256)
         if scores is not None and read_manifest(bundle).test_metrics is None:
             # A kill between the two files that this replaces leaves a bundle that fails.
             with_test_metrics(bundle, scores.summary())

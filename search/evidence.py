@@ -108,7 +108,7 @@ def read_evidence(folder: Path) -> StudyEvidence:
     best = _chosen(folder)
     data = None if known is None else _open_data(folder / DATA_FOLDER / known["fingerprint"])
     # A trial may have been compressed, and scored, more than once: by its bundle's hash.
-    graph = None if best is None else entries.get(best, {}).get("model_sha256")
+    digest = None if best is None else entries.get(best, {}).get("predictor_sha256")
     scores = [FinalScores.from_dict(entry) for entry in scored]
     return StudyEvidence(
         folder=folder,
@@ -119,7 +119,7 @@ def read_evidence(folder: Path) -> StudyEvidence:
             for number, entry in entries.items()
         },
         best=best,
-        scores=next((s for s in scores if s.model_sha256 == graph), None),
+        scores=next((s for s in scores if s.predictor_sha256 == digest), None),
         num_scored=len(scores),
         data_fingerprint="" if data is None else data.fingerprint,
         data_parts=() if data is None else _describe_parts(data),

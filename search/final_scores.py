@@ -40,8 +40,8 @@ class FinalScores:
 
     trial: int
     """The trial that the bundle was made of."""
-    model_sha256: str
-    """Hash of the bundle's graph: the scores are of this file and no other."""
+    predictor_sha256: str
+    """Hash of what the bundle predicts with: the scores are of these files and no others."""
     scores: Mapping[str, Mapping[str, Score]]
     """By metric, then by model: one of :data:`LABELS`."""
     lift: Mapping[str, Score]

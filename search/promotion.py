@@ -12,7 +12,6 @@ from search.compression_records import (
     SCORES_FACT,
     bundle_folder,
     find_scores,
-    graph_hash,
     record_compression,
     recorded_compressions,
 )
@@ -205,11 +204,11 @@ def _score_once(
 ) -> FinalScores:
     from search.scoring import score_test_split
     from trainables.bundle.export import with_test_metrics
-    from trainables.bundle.manifest import read_manifest
+    from trainables.bundle.manifest import hash_predictor, read_manifest
     from trainables.data.prepared import PreparedData
 
     bundle = bundle_folder(folder, winner.trial.number)
-    scores = find_scores(ledger, graph_hash(bundle))
+    scores = find_scores(ledger, hash_predictor(bundle))
     if scores is None:
         tell("scoring the test split")
         scores = score_test_split(

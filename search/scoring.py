@@ -20,7 +20,7 @@ from search.study_config import StudyConfig
 from trainables.baselines import tfidf_baseline
 from trainables.bootstrap import bootstrap_difference, bootstrap_interval
 from trainables.bundle.features import read_features
-from trainables.bundle.manifest import FEATURES_FILE, MODEL_FILE, file_record
+from trainables.bundle.manifest import FEATURES_FILE, hash_predictor
 from trainables.bundle.predictor import Predictor
 from trainables.bundle.scoring import score_bundle
 from trainables.checkpoint import load_model
@@ -58,15 +58,21 @@ def score_test_split(
     lift = {}
     if BASELINE in probabilities:
         lift = {name: _lift(name, probabilities, rows) for name in metrics}
+    placement = None
+    try:
+        placement = _placement(config, data, rows, bundle)
+    except ValueError as error:
+        # Too few rows for an estimate are no reason to lose the bundle.
+        note = f"{note}; no estimate of what its placements would earn: {error}".removeprefix("; ")
     return FinalScores(
         trial=trial,
-        model_sha256=file_record(bundle / MODEL_FILE).sha256,
+        predictor_sha256=hash_predictor(bundle),
         scores={
             name: {model: _score(name, given, rows) for model, given in probabilities.items()}
             for name in metrics
         },
         lift=lift,
-        placement=_placement(config, data, rows, bundle),
+        placement=placement,
         note=note,
     )
 
@@ -78,11 +84,10 @@ def _placement(
     features = read_features(bundle / FEATURES_FILE)
     if not features.placement or rows.propensities is None:
         return None
-    predictor = Predictor(bundle)
     report = evaluate_placements(
         Placements.of(data, features.placement),
         rows,
-        predictor.predict_inputs,
+        Predictor(bundle).predict_inputs,
         max_share=config.task.max_placement_share,
     )
     return dataclasses.asdict(report)
@@ -105,19 +110,21 @@ def _references(config: StudyConfig, rows: Rows) -> tuple[dict[str, np.ndarray],
         return {}, f"no baseline: the table can't be read any more ({error})"
     if not _same_rows(table, rows):
         return {}, f"no baseline: {config.data.path} has changed since the study began"
-    if not config.data.columns.text:
-        return {}, "no baseline: the table has no text"
     metric = METRICS[config.search.metric]
-    found = {BASELINE: tfidf_baseline(table, metric).test_probabilities}
+    found: dict[str, np.ndarray] = {}
+    notes = []
+    if config.data.columns.text:
+        found[BASELINE] = tfidf_baseline(table, metric).test_probabilities
+    else:
+        notes.append("no baseline: the table has no text")
     if config.task.kind == "recommendation":
         found[POPULARITY] = popularity_baseline(table, metric).test_probabilities
-    if config.data.truth is None:
-        return found, ""
-    try:
-        found[CEILING] = true_probabilities(config.data, table)[table.split == 2]
-    except ValueError as error:
-        return found, f"no ceiling: {error}"
-    return found, ""
+    if config.data.truth is not None:
+        try:
+            found[CEILING] = true_probabilities(config.data, table)[table.split == 2]
+        except ValueError as error:
+            notes.append(f"no ceiling: {error}")
+    return found, "; ".join(notes)
 
 
 def _same_rows(table: ClickTable, rows: Rows) -> bool:

@@ -29,6 +29,11 @@ def check_task(config: "StudyConfig") -> None:
                 "task.kind is recommendation, but data.split.by is random, which tears the rows of "
                 "a query or a user apart; split by group, time or column"
             )
+    if config.task.kind == "placement" and "text" in _chosen(config, "inputs"):
+        raise ValueError(
+            "space.inputs may be text, but a model must see a placement to choose it; leave text "
+            "out, inputs: {choice: [all, fields]}"
+        )
     for loss in _chosen(config, "loss"):
         if loss in WHOLE_BATCH_LOSSES:
             _check_loss(config, loss)

@@ -67,8 +67,9 @@ def _kind(point: Mapping[str, Value], config: StudyConfig) -> TrialConfig:
         learning_rate=1e-6,
         # Where tokens decide, all have the same number of rows, which nobody looks at.
         batch_tokens=trial.batch_tokens,
-        method=trial.method,
-        tuned_layers=trial.tuned_layers,
+        # Without text there is no encoder to tune.
+        method="lora" if trial.inputs == "fields" else trial.method,
+        tuned_layers=None if trial.inputs == "fields" else trial.tuned_layers,
         inputs=trial.inputs,
         field_units=int(_largest(config, "field_units", trial.field_units)),
         lora_rank=int(_largest(config, "lora_rank", trial.lora_rank)),

@@ -187,7 +187,7 @@ class TrialConfig:
 
     def varied_share(self, epoch: int) -> float:
         """Return the share of the training rows that an epoch, from 1, varies."""
-        if self.augmentation == "none" or self.augmentation_rate == 0:
+        if self.augmentation == "none" or self.augmentation_rate == 0 or self.inputs == "fields":
             return 0.0
         if self.augmentation_schedule == "constant":
             return self.augmented_share

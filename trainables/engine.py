@@ -20,7 +20,8 @@ from trainables.deepspeed_config import DeepSpeedConfig
 from trainables.trial_setup import Worker
 
 FIELDS_PREFIX = "tower."
-"""How the names of the weights begin that no pretraining gave (``trainables/model.py``)."""
+"""How the names of the weights begin that join fields and text (``trainables/model.py``); they have
+a learning rate of their own."""
 
 
 class Engine:

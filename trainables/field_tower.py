@@ -47,14 +47,16 @@ class FieldTower(nn.Module):
         num_columns = len(shapes.num_codes)
         width = num_columns * EMBEDDING_SIZE + shapes.num_numbers
         # All columns' codes in one table: the codes of a column start where those before end.
-        self.embedding = nn.Embedding(max(1, sum(shapes.num_codes)), EMBEDDING_SIZE)
+        self.embedding: nn.Embedding | None = None
         starts = list(itertools.accumulate(shapes.num_codes, initial=0))[:num_columns]
         self.register_buffer("starts", torch.tensor(starts, dtype=torch.int64), persistent=False)
         self.hidden = nn.Linear(width + text_size, units)
         self.dropout = Dropout(dropout)
         self.category_dropout = category_dropout
         self.output = nn.Linear(width + units, 1)
-        nn.init.normal_(self.embedding.weight, std=EMBEDDING_STD)
+        if num_columns:
+            self.embedding = nn.Embedding(sum(shapes.num_codes), EMBEDDING_SIZE)
+            nn.init.normal_(self.embedding.weight, std=EMBEDDING_STD)
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
 
@@ -66,7 +68,8 @@ class FieldTower(nn.Module):
             numbers: (batch, numbers); None where there are none.
         """
         seen: list[torch.Tensor] = []
-        if codes is not None:
+        if self.embedding is not None:
+            assert codes is not None, "the tower embeds categories, but the batch has none"
             if self.training and self.category_dropout:
                 hidden = torch.rand(codes.shape, device=codes.device) < self.category_dropout
                 codes = codes.masked_fill(hidden, MISSING)

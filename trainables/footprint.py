@@ -302,6 +302,7 @@ class _Surveyor:
             table,
             texts=tuple(column.take(chosen_rows) for column in table.texts),
             fields=table.fields.take(chosen_rows),
+            propensities=None,
             # So few rows may hold no click at all, from which no trial can start.
             clicks=(table.impressions[chosen_rows] * self._base_rate).astype(np.float32),
             impressions=table.impressions[chosen_rows],

@@ -9,7 +9,7 @@ from trainables.data.fields import NUM_SPECIAL, Fields
 from trainables.data.prepared import PreparedData, Rows
 from trainables.data.row_inputs import RowInputs
 from trainables.off_policy import PolicyValue, doubly_robust, ips, snips
-from trainables.placement_policy import greedy_placements
+from trainables.placement_policy import equal_capacity, greedy_placements
 
 Predict = Callable[[RowInputs], np.ndarray]
 """(n,) click probabilities of n rows."""
@@ -111,7 +111,7 @@ def evaluate_placements(
     logged = logged[known]
     scores = placements.scores(rows.inputs.take(known), predict)
     num_placements = len(placements.codes)
-    capacity = None if max_share is None else np.full(num_placements, max_share)
+    capacity = equal_capacity(max_share, len(known), num_placements)
     chosen = greedy_placements(scores, capacity=capacity)
     every = np.arange(len(known))
     clicks = (rows.clicks[known] / rows.impressions[known]).astype(np.float64)

@@ -5,6 +5,8 @@ evaluated or improved by its own log later needs some chance, and its probabilit
 :func:`softmax_probabilities` or :func:`epsilon_greedy_probabilities`, and :func:`draw_placements`.
 """
 
+import math
+
 import numpy as np
 
 from trainables.capacity import BARRED, LARGEST_SCORE, assign_within
@@ -51,6 +53,30 @@ def greedy_placements(
     group_of_row = assign_within(np.take_along_axis(whole, best, axis=1), limits)
     chosen: np.ndarray = np.take_along_axis(best, group_of_row[:, None], axis=1)[:, 0]
     return chosen
+
+
+def equal_capacity(
+    max_share: float | None, num_rows: int, num_placements: int
+) -> np.ndarray | None:
+    """Return the capacity of placements that may each take a share of the rows.
+
+    Args:
+        max_share: Largest share, rounded up to whole rows; None: no limit.
+        num_rows: Rows.
+        num_placements: Placements.
+
+    Raises:
+        ValueError: if they could not take all rows together.
+    """
+    if max_share is None or not num_rows:
+        return None
+    if max_share * num_placements < 1 - TINY_SHARE:
+        raise ValueError(
+            f"{num_placements} placements of at most {max_share:g} of the rows each can't take all "
+            f"rows; allow at least {1 / num_placements:.3g}"
+        )
+    rows = min(num_rows, math.ceil(max_share * num_rows - TINY_SHARE))
+    return np.full(num_placements, rows / num_rows)
 
 
 def softmax_probabilities(

@@ -66,11 +66,13 @@ class TrialSetup:
             "data": self.data_fingerprint,
             "encoder": self.encoder_fingerprint,
             "max_tokens": self.encoder.max_tokens,
-            "task": dataclasses.asdict(self.task),
+            "task": self.task.meaning(),
             "deepspeed": deepspeed,
             "workers": self.resources.workers,
         }
-        if augmentation := self.augmentation.identity(trial.augmentation):
+        if augmentation := self.augmentation.identity(
+            "none" if trial.inputs == "fields" else trial.augmentation
+        ):
             identity["augmentation"] = augmentation
         text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -113,7 +113,7 @@ def final_scores(trial: int) -> FinalScores:
     values = {"bundle": 0.6921, "winner": 0.6930, "baseline": 0.6402, "ceiling": 0.7205}
     return FinalScores(
         trial=trial,
-        model_sha256="0" * 64,
+        predictor_sha256="0" * 64,
         scores={
             "roc_auc": {
                 model: Score(value=value, low=value - 0.011, high=value + 0.012)

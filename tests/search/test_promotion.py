@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from search.compression_records import SCORES_FACT, graph_hash
+from search.compression_records import SCORES_FACT
 from search.evidence import read_evidence
 from search.ledger import Ledger
 from search.promotion import Promotion, PromotionError, find_winners, promote
@@ -13,7 +13,7 @@ from search.report import render_report
 from search.study_config import StudyConfig
 from tests.search.finished_study import finished_config, write_trials
 from tests.search.trained_study import trained_config, write_log, write_trained_study
-from trainables.bundle.manifest import read_manifest
+from trainables.bundle.manifest import hash_predictor, read_manifest
 from trainables.bundle.verify import verify_bundle
 
 
@@ -185,8 +185,8 @@ def test_damaged_bundle_is_made_anew_and_no_graph_scored_twice(
     assert verify_bundle(promoted / "best").num_parity_rows > 0
     # Latency decides between candidates, so the new bundle may hold another graph than the old one.
     assert again.scores is not None
-    assert again.scores.model_sha256 == graph_hash((promoted / "best").resolve())
-    is_other = again.scores.model_sha256 != promotion.scores.model_sha256
+    assert again.scores.predictor_sha256 == hash_predictor((promoted / "best").resolve())
+    is_other = again.scores.predictor_sha256 != promotion.scores.predictor_sha256
     assert len(scored(promoted)) == 1 + is_other
 
 
@@ -240,7 +240,7 @@ def test_one_failed_compression_does_not_stop_the_others(
 
 def test_scores_shown_are_those_of_the_chosen_bundle(promoted: Path, promotion: Promotion) -> None:
     assert promotion.scores is not None
-    later = dataclasses.replace(promotion.scores, model_sha256="0" * 64, scores={})
+    later = dataclasses.replace(promotion.scores, predictor_sha256="0" * 64, scores={})
     with Ledger.open(promoted) as ledger:
         ledger.set_fact(SCORES_FACT, [promotion.scores.to_dict(), later.to_dict()])
 

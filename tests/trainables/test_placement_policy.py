@@ -1,5 +1,7 @@
 """Policies choose what the model likes best, within limits, and know their own probabilities."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 from trainables.placement_policy import (
     draw_placements,
     epsilon_greedy_probabilities,
+    equal_capacity,
     greedy_placements,
     softmax_probabilities,
 )
@@ -185,3 +188,19 @@ def test_what_is_no_distribution_is_not_drawn_from(
 ) -> None:
     with pytest.raises(ValueError, match="the probabilities of row 1 sum to"):
         draw_placements(np.array([[0.5, 0.5], row]), np_rng)
+
+
+@pytest.mark.parametrize(("share", "num_rows"), [(0.5, 101), (1 / 3, 100), (0.4, 7), (1.0, 3)])
+def test_equal_shares_take_all_rows(share: float, num_rows: int) -> None:
+    num_placements = math.ceil(1 / share - 1e-9)
+    scores = np.tile(np.arange(num_placements, dtype=float), (num_rows, 1))
+
+    capacity = equal_capacity(share, num_rows, num_placements)
+    chosen = greedy_placements(scores, capacity=capacity)
+
+    assert np.bincount(chosen).max() <= math.ceil(share * num_rows)
+
+
+def test_shares_that_leave_rows_over_are_refused() -> None:
+    with pytest.raises(ValueError, match="2 placements of at most 0.4 .* allow at least 0.5"):
+        equal_capacity(0.4, 10, 2)

@@ -36,7 +36,8 @@ class Protection:
     @classmethod
     def of(cls, words: Iterable[str]) -> Self:
         """Protect more words; of an entry of several words each one."""
-        return cls(frozenset(bare_word(part) for word in words for part in word.split()))
+        parts = (bare_word(part) for word in words for part in word.split())
+        return cls(frozenset(part for part in parts if part))
 
     def covers(self, word: str) -> bool:
         """Tell whether a word must stay, with punctuation around it or not."""

@@ -40,7 +40,7 @@ market, the same way of logging clicks.
 
 ## Limits
 
-- Probabilities were brought to the click rates of the validation rows; recalibrate them when the
+- A probability is as well calibrated as the clicks of the validation rows; recalibrate it when the
   click rate moves, and train again when products or wording do.
 - Clicks are what people were shown and chose to click. Where the log favours a position or a brand,
   so do the predictions.
@@ -79,7 +79,7 @@ def model_card(manifest: BundleManifest) -> str:
         metric=manifest.metric,
         steps=_steps(manifest),
         test=_test(manifest.test_metrics),
-        example=json.dumps(dict.fromkeys((*text, *fields), "..."), ensure_ascii=False),
+        example=repr(dict(manifest.parity.rows[0])),
         num_parity=len(manifest.parity.rows),
         precision_limit=limit if precision == "int8" else "",
         origin=_origin(manifest),

@@ -72,7 +72,9 @@ def read_features(path: Path) -> Features:
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} can't be read as a bundle's features: {error}") from error
     widths = {len(values) for values in features.placements}
-    if widths - {len(features.placement)} or set(features.placement) - set(features.fields.names):
+    if widths - {len(features.placement)} or (
+        set(features.placement) - {field.name for field in features.fields.categorical}
+    ):
         raise ValueError(f"{path}: placements don't fit the columns {features.placement}")
     if not features.columns:
         raise ValueError(f"{path}: text must list the text columns, got none, and no field either")
@@ -98,4 +100,11 @@ def _layout(raw: Mapping[str, Any], num_columns: int) -> TextLayout:
         or not min(num_columns, 1) <= num_first <= num_columns
     ):
         raise ValueError(f"layout doesn't fit {num_columns} text columns, got {dict(raw)!r:.80}")
-    return TextLayout(num_columns=num_columns, num_first=num_first, markers=markers)
+    optional = raw["optional"]
+    if not isinstance(optional, list) or any(
+        isinstance(place, bool) or not isinstance(place, int) for place in optional
+    ):
+        raise ValueError(f"layout.optional must list places of columns, got {optional!r:.80}")
+    return TextLayout(
+        num_columns=num_columns, num_first=num_first, markers=markers, optional=tuple(optional)
+    )

@@ -22,8 +22,8 @@ CARD_FILE = "README.md"
 BUNDLE_FILES = (MODEL_FILE, TOKENIZER_FILE, FEATURES_FILE, CALIBRATION_FILE, CARD_FILE)
 """The files of a bundle beside its manifest."""
 
-SCHEMA_VERSION = 1
-"""Version of the manifest that this code writes; it refuses a higher one."""
+SCHEMA_VERSION = 2
+"""Version of the manifest that this code writes, and the only one that it reads."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -43,7 +43,8 @@ class Step:
     """What the model scored after one step of its compression."""
 
     name: str
-    """uncompressed, pruned, recovered, exported, int8, calibrated."""
+    """uncompressed, pruned, recovered, exported, int8, calibrated; the last one on the rows that it
+    was fitted on."""
     metrics: Mapping[str, float]
     """Metrics on the validation split."""
 
@@ -221,6 +222,14 @@ def file_record(path: Path) -> FileRecord:
         return FileRecord(sha256=digest, num_bytes=file.tell())
 
 
+def hash_predictor(folder: Path) -> str:
+    """Hash what a bundle predicts with: its graph, tokenizer, features and calibration."""
+    digest = hashlib.sha256()
+    for name in (MODEL_FILE, TOKENIZER_FILE, FEATURES_FILE, CALIBRATION_FILE):
+        digest.update(file_record(folder / name).sha256.encode())
+    return digest.hexdigest()
+
+
 def replace_text(path: Path, text: str) -> None:
     """Write a file so that whoever reads it sees the old text or the new one.
 
@@ -249,8 +258,13 @@ def _check_version(version: object) -> None:
         raise ValueError(f"schema_version must be a whole number from 1, got {version!r}")
     if version > SCHEMA_VERSION:
         raise ValueError(
-            f"it has schema_version {version}, and this ClickTune reads up to {SCHEMA_VERSION}; "
+            f"it has schema_version {version}, and this ClickTune reads {SCHEMA_VERSION}; "
             "upgrade clicktune to use the bundle"
+        )
+    if version < SCHEMA_VERSION:
+        raise ValueError(
+            f"it has schema_version {version}, and this ClickTune reads {SCHEMA_VERSION}; "
+            "export the bundle again"
         )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from trainables.bundle.predictor import Predictor
-from trainables.placement_policy import greedy_placements
+from trainables.placement_policy import equal_capacity, greedy_placements
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,10 +67,18 @@ def choose_placements(
             name: [value] * num_rows for name, value in zip(features.placement, values, strict=True)
         }
         probabilities[:, number] = predictor.predict({**rows, **moved})
-    share = None if max_share is None else np.full(len(features.placements), max_share)
+    capacity = equal_capacity(max_share, num_rows, len(features.placements))
     return ChosenPlacements(
         columns=features.placement,
         values=features.placements,
-        chosen=greedy_placements(probabilities, allowed, share),
+        chosen=_choose(probabilities, allowed, capacity),
         probabilities=probabilities,
     )
+
+
+def _choose(
+    probabilities: np.ndarray, allowed: np.ndarray | None, capacity: np.ndarray | None
+) -> np.ndarray:
+    if not len(probabilities):
+        return np.zeros(0, dtype=np.int64)
+    return greedy_placements(probabilities, allowed, capacity)

@@ -19,6 +19,7 @@ from trainables.bundle.manifest import (
 )
 from trainables.bundle.retrieval import Side
 from trainables.calibration import Calibration
+from trainables.data.fields import is_missing
 from trainables.data.row_inputs import RowInputs
 from trainables.data.token_rows import TextLayout, TokenRows, tokenize
 
@@ -156,7 +157,11 @@ class RowScorer:
 
     def encode(self, columns: Mapping[str, Sequence[Any]], *, first_row: int = 0) -> RowInputs:
         """Turn rows, given as n values by column, into what the model sees of them."""
-        texts = [columns[name] for name in self.features.text]
+        optional = self.features.layout.optional
+        texts = [
+            _filled(columns[name]) if place in optional else columns[name]
+            for place, name in enumerate(self.features.text)
+        ]
         for name, column in zip(self.features.text, texts, strict=True):
             for row, text in enumerate(column, start=first_row):
                 if not isinstance(text, str):
@@ -188,6 +193,11 @@ class RowScorer:
                             "Unicode; decode it with errors='replace'"
                         ) from None
             raise
+
+
+def _filled(column: Sequence[Any]) -> list[Any]:
+    """Take a missing text for a blank one, as training does."""
+    return ["" if is_missing(text) else text for text in column]
 
 
 def read_calibration(path: Path) -> Calibration:
@@ -350,6 +360,9 @@ def _present(name: str, found: Sequence[str], where: str) -> str:
 
 
 def _to_list(column: Any) -> list[Any]:  # noqa: ANN401 - pandas, polars, numpy or a list
+    if isinstance(column, np.ndarray) and column.dtype.kind == "M":
+        # tolist would make nanoseconds of them, which nothing tells from seconds.
+        return list(column)
     for method in ("tolist", "to_list"):
         if hasattr(column, method):
             return list(getattr(column, method)())

@@ -27,7 +27,8 @@ class CompressionConfig:
     """Training rows that the importance of heads and units is measured on."""
     calibration: CalibrationKind = "platt"
     """How the bundle's probabilities are brought to the validation rows' click rates: none,
-    temperature, platt or isotonic. None of them changes a ranking."""
+    temperature, platt or isotonic. The limits above hold before it; isotonic may give equal
+    probabilities to rows that differed."""
     seed: int = 0
     """Seeds the rows that importance is measured on, and recovery."""
 

@@ -119,6 +119,11 @@ class Columns:
                 "data.columns.propensity is of one impression, but the table has counts; give one "
                 "row per impression with label"
             )
+        if self.time_features and self.timestamp in self.fields:
+            raise ValueError(
+                f"data.columns lists {self.timestamp} as a field and has time_features of it; keep "
+                "one of the two"
+            )
         outcomes = (self.label, self.clicks, self.impressions, self.weight, self.propensity)
         leaking = [name for name in outcomes if name in (*self.fields, *self.text)]
         if leaking:
@@ -155,6 +160,9 @@ class Columns:
             num_columns=len(self.text),
             num_first=len(self.text) - len(second),
             markers=tuple(name.replace("_", " ") for name in self.text) if self.markers else None,
+            optional=tuple(
+                place for place, name in enumerate(self.text) if name in self.optional_text
+            ),
         )
 
     def named(self) -> tuple[str, ...]:
@@ -230,6 +238,12 @@ class DataConfig:
     def __post_init__(self) -> None:
         if not self.path:
             raise ValueError("data.path is empty; name a file, a folder or an fsspec URL")
+        used = (*self.columns.named(),)
+        if self.split.column is not None and self.split.column in used:
+            raise ValueError(
+                f"data.split.column is {self.split.column}, which data.columns uses too; the "
+                "column that names a row's part is nothing else"
+            )
         if self.split.by == "group" and self.columns.group is None:
             raise ValueError("data.split.by is group, but data.columns names no group column")
         if self.split.by == "time" and self.columns.timestamp is None:

@@ -5,7 +5,8 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
@@ -20,8 +21,8 @@ NUM_SPECIAL = 2
 """Codes that stand for no value of the training rows."""
 
 MIN_COUNT = 2
-"""Training rows that a value must have for a code of its own. Those with fewer share the code of
-unseen values, which thereby means something when a new value comes."""
+"""Impressions in training that a value must have for a code of its own. Those with fewer share the
+code of unseen values, which thereby means something when a new value comes."""
 MAX_VALUES = 50_000
 """Most values of a column with codes of their own: the most frequent ones."""
 
@@ -57,15 +58,24 @@ class CategoricalField:
     """Values with codes of their own, the first of which is :data:`NUM_SPECIAL`."""
 
     @classmethod
-    def fit(cls, name: str, distinct: Sequence[str], codes: np.ndarray) -> Self:
+    def fit(
+        cls,
+        name: str,
+        distinct: Sequence[str],
+        codes: np.ndarray,
+        impressions: np.ndarray | None = None,
+    ) -> Self:
         """Choose the values that get codes.
 
         Args:
             name: The column.
             distinct: Its distinct values, in any order.
             codes: (n,) place of each training row's value in ``distinct``; below 0: missing.
+            impressions: (n,) what each row counts; None: one.
         """
-        counts = np.bincount(codes[codes >= 0], minlength=len(distinct))
+        present = codes >= 0
+        weights = None if impressions is None else impressions[present]
+        counts = np.bincount(codes[present], weights, minlength=len(distinct))
         frequent = [int(place) for place in np.flatnonzero(counts >= MIN_COUNT)]
         # By name among equally frequent ones, so that the order of the rows doesn't matter.
         frequent.sort(key=lambda place: (-counts[place], distinct[place]))
@@ -266,8 +276,10 @@ class Fields:
                     last=_finite(time["last"]),
                 ),
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, OverflowError) as error:
             raise ValueError(f"fields can't be read: {error!r}") from error
+        if len(set(fields.names)) < len(fields.names):
+            raise ValueError("fields can't be read: a column is there twice")
         if any(not field.scale > 0 for field in fields.numeric):
             raise ValueError("fields can't be read: a numeric column's scale isn't above 0")
         return fields
@@ -308,7 +320,7 @@ def as_category(value: object) -> str | None:
         if math.isnan(number):
             return None
         return str(int(number)) if number.is_integer() else repr(number)
-    if _is_missing(value):
+    if is_missing(value):
         return None
     raise TypeError("expected text, a number or a boolean")
 
@@ -326,9 +338,9 @@ def as_number(value: object) -> float:
             return math.nan
         number = {"true": 1.0, "false": 0.0}.get(text.lower())
         number = float(text) if number is None else number
-    elif isinstance(value, int | float | np.number | np.bool_):
+    elif isinstance(value, int | float | Decimal | np.number | np.bool_):
         number = float(value)
-    elif value is None or _is_missing(value):
+    elif value is None or is_missing(value):
         return math.nan
     else:
         raise TypeError("expected a number")
@@ -356,15 +368,20 @@ def as_seconds(value: object) -> float:
             return as_number(text)
         except ValueError:
             value = datetime.fromisoformat(text)
-    if value is not None and _is_missing(value):
+    if value is not None and is_missing(value):
         return math.nan
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day, tzinfo=UTC)
     if isinstance(value, datetime):
         moment = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
         return moment.timestamp()
     return as_number(value)
 
 
-def _is_missing(value: object) -> bool:
+def is_missing(value: object) -> bool:
+    """Tell whether a value stands for none: None, NaN, and pandas' NA and NaT."""
+    if value is None:
+        return True
     # pandas' NA and NaT, which this module doesn't import; they alone differ from themselves, or
     # refuse to say.
     try:

@@ -195,7 +195,13 @@ def _map_array(folder: Path, name: str) -> np.ndarray:
 
 def _layout(raw: Mapping[str, Any]) -> TextLayout:
     markers = raw["markers"]
-    return TextLayout(**{**raw, "markers": None if markers is None else tuple(markers)})
+    return TextLayout(
+        **{
+            **raw,
+            "markers": None if markers is None else tuple(markers),
+            "optional": tuple(raw["optional"]),
+        }
+    )
 
 
 def _read_description(folder: Path) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def write_prepared(
     texts = [TextColumn.of(column).take(order) for column in table.texts]
     tokenizer = load_tokenizer(encoder_folder, max_tokens=max_tokens)
     lengths, second_starts = _write_tokens(texts, tokenizer, table.layout, folder)
-    fields = table.fields.fit(np.flatnonzero(table.split == 0))
+    fields = table.fields.fit(np.flatnonzero(table.split == 0), table.impressions)
     arrays = {
         "offsets": _offsets(lengths),
         "second_starts": second_starts,

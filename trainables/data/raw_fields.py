@@ -88,12 +88,18 @@ class RawFields:
         if self.seconds is not None:
             yield self.seconds
 
-    def fit(self, rows: np.ndarray) -> Fields:
-        """Fit how fields are encoded on some rows: those of the training split."""
+    def fit(self, rows: np.ndarray, impressions: np.ndarray | None = None) -> Fields:
+        """Fit how fields are encoded on some rows: those of the training split.
+
+        Args:
+            rows: Their numbers.
+            impressions: (n,) of all rows, for how often a category occurs; None: rows count.
+        """
+        counts = None if impressions is None else impressions[rows]
         num_categories = len(self.categories)
         return Fields(
             categorical=tuple(
-                CategoricalField.fit(name, column.distinct.to_pylist(), column.codes[rows])
+                CategoricalField.fit(name, column.distinct.to_pylist(), column.codes[rows], counts)
                 for name, column in zip(self.names, self.categories, strict=False)
             ),
             numeric=tuple(

@@ -217,7 +217,11 @@ def _read_parquet(filesystem: Any, file: str, columns: Sequence[str]) -> pd.Data
         table = pyarrow.parquet.read_table(raw, columns=list(columns))
         # Each column is freed as soon as pandas has it.
         frame: pd.DataFrame = table.to_pandas(
-            ignore_metadata=True, split_blocks=True, self_destruct=True
+            ignore_metadata=True,
+            # A float64 would round a number of 17 digits, such as an id.
+            integer_object_nulls=True,
+            split_blocks=True,
+            self_destruct=True,
         )
         return frame
 

@@ -119,6 +119,8 @@ class TextLayout:
     """How many of them make segment A; the others make segment B."""
     markers: tuple[str, ...] | None = None
     """What stands before each column's text; None: nothing."""
+    optional: tuple[int, ...] = ()
+    """Places of the columns whose text may be missing; it is blank then."""
 
     @property
     def num_segments(self) -> int:

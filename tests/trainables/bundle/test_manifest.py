@@ -26,6 +26,13 @@ def test_an_untouched_bundle_passes(bundle: Path) -> None:
     check_files(bundle, read_manifest(bundle))
 
 
+def test_an_older_bundle_is_to_be_exported_again(bundle: Path) -> None:
+    edit_manifest(bundle, lambda raw: raw.update(schema_version=1))
+
+    with pytest.raises(ValueError, match="schema_version 1, .* export the bundle again"):
+        read_manifest(bundle)
+
+
 @pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "features.json", "README.md"])
 def test_one_changed_byte_of_any_file_is_found(bundle: Path, name: str) -> None:
     path = bundle / name
@@ -70,9 +77,9 @@ def test_a_file_name_that_leads_out_is_refused(
 
 
 def test_a_newer_schema_asks_for_an_upgrade(bundle: Path, edit_manifest: Edit) -> None:
-    edit_manifest(bundle, lambda raw: raw.update(schema_version=2, novelty=1))
+    edit_manifest(bundle, lambda raw: raw.update(schema_version=3, novelty=1))
 
-    with pytest.raises(ValueError, match=r"schema_version 2, and this ClickTune reads up to 1"):
+    with pytest.raises(ValueError, match=r"schema_version 3, and this ClickTune reads 2"):
         read_manifest(bundle)
 
 

@@ -105,9 +105,15 @@ def test_a_bundle_predicts_raw_rows_as_training_did(
     np.testing.assert_allclose(predictor.predict(raw), prepared, atol=1e-9)
     model = load_model(Path(last.checkpoint.path))
     assert np.abs(predict_probabilities(model, rows) - prepared).max() < 0.05
-    # As a shop has it: missing notes are blank, the time is a timestamp.
-    given = frame.assign(note=frame["note"].fillna(""))
-    assert ((predictor.predict(given) >= 0) & (predictor.predict(given) <= 1)).all()
+    # As a shop has it: notes are missing, and the time is a timestamp, in pandas or in NumPy.
+    probabilities = predictor.predict(frame)
+    by_column = {name: frame[name].to_numpy() for name in frame}
+    assert predictor.predict(by_column).tolist() == probabilities.tolist()
+    # Where it is a validation row, it is predicted as one.
+    times = rows.raw_fields(np.arange(len(rows)))["time"]
+    seconds = frame["time"].astype("datetime64[ns]").astype(np.int64) / 1e9
+    places = [int(np.flatnonzero(seconds == time)[0]) for time in times]
+    np.testing.assert_allclose(probabilities[places], prepared, atol=1e-6)
 
 
 def test_a_table_without_text_trains_on_its_fields(

@@ -2,7 +2,8 @@
 
 import json
 import math
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,7 @@ def test_a_category_is_the_same_wherever_it_comes_from(
         pd.Timestamp("2026-03-01 09:30"),
         pd.Timestamp("2026-03-01 10:30+01:00"),
         np.datetime64("2026-03-01T09:30"),
+        Decimal(1_772_357_400),
         "2026-03-01T09:30:00",
         "2026-03-01 09:30:00 UTC",
         1_772_357_400,
@@ -114,6 +116,24 @@ def test_a_category_is_the_same_wherever_it_comes_from(
 )
 def test_a_time_is_the_same_however_it_is_written(value: object) -> None:
     assert as_seconds(value) == 1_772_357_400
+
+
+def test_a_day_without_an_hour_is_its_beginning() -> None:
+    assert as_seconds(date(2026, 3, 1)) == as_seconds("2026-03-01")
+
+
+def test_a_long_id_is_read_exactly_where_others_are_missing(tmp_path: Path) -> None:
+    ids = [None if row % 5 == 0 else 2**60 + row % 2 for row in range(60)]
+    frame = pd.DataFrame({"title": "t", "label": [row % 2 for row in range(60)]})
+    frame["item"] = pd.array(ids, dtype="Int64")
+    frame.to_parquet(tmp_path / "log.parquet")
+    columns = Columns(text=("title",), label="label", categorical=("item",))
+
+    found = load_clicks(
+        DataConfig(path=str(tmp_path / "log.parquet"), columns=columns), TaskConfig()
+    )
+
+    assert set(found.fields.categories[0].distinct.to_pylist()) == {str(2**60), str(2**60 + 1)}
 
 
 @pytest.mark.parametrize("value", [None, "", " ", math.nan, pd.NA, pd.NaT, np.datetime64("NaT")])
