@@ -202,5 +202,5 @@ def test_equal_shares_take_all_rows(share: float, num_rows: int) -> None:
 
 
 def test_shares_that_leave_rows_over_are_refused() -> None:
-    with pytest.raises(ValueError, match="2 placements of at most 0.4 .* allow at least 0.5"):
+    with pytest.raises(ValueError, match=r"2 placements of at most 0\.4 .* allow at least 0\.5"):
         equal_capacity(0.4, 10, 2)

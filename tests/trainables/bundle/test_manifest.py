@@ -26,10 +26,10 @@ def test_an_untouched_bundle_passes(bundle: Path) -> None:
     check_files(bundle, read_manifest(bundle))
 
 
-def test_an_older_bundle_is_to_be_exported_again(bundle: Path) -> None:
+def test_an_older_bundle_is_to_be_exported_again(bundle: Path, edit_manifest: Edit) -> None:
     edit_manifest(bundle, lambda raw: raw.update(schema_version=1))
 
-    with pytest.raises(ValueError, match="schema_version 1, .* export the bundle again"):
+    with pytest.raises(ValueError, match=r"schema_version 1, .* export the bundle again"):
         read_manifest(bundle)
 
 
