@@ -93,4 +93,6 @@ def test_the_card_can_hold_any_column_name_and_lineage(bundle: Path, tmp_path: P
     card = model_card(BundleManifest.from_json(json.dumps(raw)))
 
     assert "`a|b {x}`" in card
-    assert 'ti\\"tle' in card
+    assert '`ti"tle`' in card
+    # The example is a row that the bundle was checked with.
+    assert f"predictor.predict([{dict(raw['parity']['rows'][0])!r}])" in card

@@ -113,7 +113,8 @@ def test_a_bundle_predicts_raw_rows_as_training_did(
     times = rows.raw_fields(np.arange(len(rows)))["time"]
     seconds = frame["time"].astype("datetime64[ns]").astype(np.int64) / 1e9
     places = [int(np.flatnonzero(seconds == time)[0]) for time in times]
-    np.testing.assert_allclose(probabilities[places], prepared, atol=1e-6)
+    # int8 scales a row's activations with the others of its batch.
+    np.testing.assert_allclose(probabilities[places], prepared, atol=0.02)
 
 
 def test_a_table_without_text_trains_on_its_fields(
