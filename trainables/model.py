@@ -297,6 +297,11 @@ def build_text_model(
 ) -> ClickModel:
     """Build a model that reads text; arguments as for :func:`build_model`."""
     encoder = load_bert(encoder_folder, dropout=trial.dropout, share_weights=share_weights)
+    if trial.loss == "in_batch" and trial.architecture != "two_tower":
+        raise ValueError(
+            "loss is in_batch, which compares the vectors of segments, but architecture is "
+            f"{trial.architecture}; use architecture: two_tower, or another loss"
+        )
     if trial.architecture == "two_tower":
         return _build_two_tower(encoder, trial, num_segments=num_segments, fields=fields)
     with _seeded(trial):

@@ -125,7 +125,7 @@ def cache_files(setup: TrialSetup) -> set[str]:
     return {path.name for path in (Path(setup.data_folder) / CACHE_FOLDER).iterdir()}
 
 
-@pytest.mark.parametrize("augmentation", ["none", "synonym", "word_dropout"])
+@pytest.mark.parametrize("augmentation", ["none", "word_swap", "word_dropout"])
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_cached_and_uncached_training_give_the_same_losses(
     setup: TrialSetup, method: str, augmentation: str
@@ -155,13 +155,16 @@ def test_a_trial_with_room_for_some_epochs_variants_trains_alike(setup: TrialSet
     computed = run(trial, uncached(setup))
     run(dataclasses.replace(trial, epochs=1), setup)
     folder = Path(setup.data_folder) / CACHE_FOLDER
-    size = sum(path.stat().st_size for path in folder.iterdir())
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
+    originals = sizes.pop("below-layer-1-v1.npy")
     shutil.rmtree(folder)
 
-    cached = run(trial, with_cache_gb(setup, 1.1 * size / 1e9))
+    # How many rows have a variant differs a little from epoch to epoch.
+    cached = run(trial, with_cache_gb(setup, (originals + 1.5 * sum(sizes.values())) / 1e9))
 
-    # The last epoch's files took the room of those before.
-    assert len(cache_files(setup)) == 3
+    # The last epochs' files took the room of those before.
+    assert len(cache_files(setup)) < 1 + 2 * trial.epochs
+    assert "below-layer-1-v1.npy" in cache_files(setup)
     for one, other in zip(cached, computed, strict=True):
         assert one.metrics == pytest.approx(other.metrics, abs=1e-5)
 

@@ -88,5 +88,7 @@ def quantize_rows(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         scale at most.
     """
     largest = np.abs(table).max(axis=1, keepdims=True)
-    scales = np.where(largest > 0, largest / 127, 1).astype(np.float32)
+    scales = (largest / np.float32(127)).astype(np.float32)
+    # A row of zeros, or of numbers so small that a 127th of them is none.
+    scales = np.where(scales > 0, scales, np.float32(1))
     return np.rint(table / scales).astype(np.int8), scales
