@@ -204,7 +204,7 @@ def test_a_bundle_predicts_where_only_its_runtime_is_installed(
         "from trainables.bundle import Predictor\n"
         "predictor = Predictor(sys.argv[1], num_threads=1)\n"
         "parity = predictor.manifest.parity\n"
-        "difference = np.abs(predictor.predict(parity.rows) - np.array(parity.probabilities))\n"
+        "difference = np.abs(predictor.replay() - np.array(parity.probabilities))\n"
         "assert difference.max() < 1e-6, difference\n"
         "missing = {'torch', 'ray', 'transformers', 'pandas', 'onnx', 'pydantic', 'pyarrow'}\n"
         "for name in missing:\n"
