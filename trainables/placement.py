@@ -64,10 +64,7 @@ class Placements:
         """Predict each row in each placement, float64 (n, k)."""
         scores = np.empty((len(inputs), len(self.codes)))
         for number, placement in enumerate(self.codes):
-            codes = np.array(inputs.codes)
-            codes[:, self.places] = placement
-            moved = RowInputs(tokens=inputs.tokens, codes=codes, numbers=inputs.numbers)
-            scores[:, number] = predict(moved)
+            scores[:, number] = predict(inputs.with_codes(self.places, placement))
         return scores
 
 

@@ -103,6 +103,10 @@ class Predictor:
         """Return the probabilities, (n,) float64, of rows that are encoded already."""
         return self._scorer.calibration.apply(run_graph(self._scorer.session, inputs))
 
+    def encode(self, columns: Mapping[str, Sequence[Any]], *, first_row: int = 0) -> RowInputs:
+        """Turn rows, given as n values by column, into what :meth:`predict_inputs` takes."""
+        return self._scorer.encode(columns, first_row=first_row)
+
     def replay(self) -> np.ndarray:
         """Return what the graph gives now for the rows that were recorded at export."""
         return self._scorer.score(self.manifest.parity.rows)

@@ -1,5 +1,6 @@
 """What a model sees of some rows: tokens, codes of categories and numbers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +53,17 @@ class RowInputs:
         if self.numbers.shape[1]:
             found["numbers"] = np.asarray(self.numbers[indices])
         return found
+
+    def with_codes(self, places: Sequence[int], codes: np.ndarray) -> "RowInputs":
+        """Return the rows with other categories in some columns, the same ones in every row.
+
+        Args:
+            places: Places of the columns among the categorical ones.
+            codes: (columns,) their codes.
+        """
+        changed = np.array(self.codes)
+        changed[:, list(places)] = codes
+        return RowInputs(tokens=self.tokens, codes=changed, numbers=self.numbers)
 
     def take(self, indices: np.ndarray) -> "RowInputs":
         """Copy some rows, in the given order."""
