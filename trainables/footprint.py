@@ -297,19 +297,14 @@ class _Surveyor:
         evaluated = self._lengths.nearest(length, num_evaluated)
         chosen_rows = np.concatenate([train, evaluated])
         split = np.repeat(np.array([0, 1], dtype=np.int8), [len(train), len(evaluated)])
-        table = self._table
         chosen = dataclasses.replace(
-            table,
-            texts=tuple(column.take(chosen_rows) for column in table.texts),
-            fields=table.fields.take(chosen_rows),
-            propensities=None,
+            self._table.take(
+                chosen_rows,
+                f"{self._table.fingerprint}-{length}-{len(train)}-{len(evaluated)}",
+            ),
             # So few rows may hold no click at all, from which no trial can start.
-            clicks=(table.impressions[chosen_rows] * self._base_rate).astype(np.float32),
-            impressions=table.impressions[chosen_rows],
-            groups=table.groups[chosen_rows],
-            row_ids=table.row_ids[chosen_rows],
+            clicks=(self._table.impressions[chosen_rows] * self._base_rate).astype(np.float32),
             split=split,
-            fingerprint=f"{table.fingerprint}-{length}-{len(train)}-{len(evaluated)}",
         )
         data = prepare(chosen, self._setup.encoder, self._folder / "data")
         return Order(

@@ -54,6 +54,26 @@ class ClickTable:
     def __len__(self) -> int:
         return len(self.clicks)
 
+    def take(self, rows: np.ndarray, fingerprint: str) -> "ClickTable":
+        """Return some rows, in the given order.
+
+        Args:
+            rows: int64 (m,): their numbers.
+            fingerprint: What identifies them from now on.
+        """
+        return dataclasses.replace(
+            self,
+            texts=tuple(column.take(rows) for column in self.texts),
+            clicks=self.clicks[rows],
+            impressions=self.impressions[rows],
+            groups=self.groups[rows],
+            split=self.split[rows],
+            row_ids=self.row_ids[rows],
+            fields=self.fields.take(rows),
+            propensities=None if self.propensities is None else self.propensities[rows],
+            fingerprint=fingerprint,
+        )
+
 
 def load_clicks(config: DataConfig, task: TaskConfig) -> ClickTable:
     """Read a table, check it, merge its identical rows and divide it.

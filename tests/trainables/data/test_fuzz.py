@@ -29,7 +29,9 @@ fuzz = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
-NAMES = ["text", "label", "clicks", "impressions", "weight", "group", "time", "brand", "price"]
+NAMES = [
+    "text", "label", "clicks", "impressions", "weight", "group", "time", "brand", "price", "part",
+]  # fmt: skip
 CONFIGS = [
     Columns(text=("text",), label="label"),
     Columns(text=("text",), label="label", categorical=("brand",), numeric=("price",)),
@@ -44,7 +46,7 @@ SPLITS = [
     SplitConfig(),
     SplitConfig(by="group"),
     SplitConfig(by="time"),
-    SplitConfig(by="column", column="brand"),
+    SplitConfig(by="column", column="part"),
 ]
 
 
@@ -154,8 +156,9 @@ def usual(name: str, num_rows: int) -> list[Any]:
         "weight": [1.0 + row % 2 for row in rows],
         "group": [f"shop {row % 20}" for row in rows],
         "time": [f"2026-03-{row % 28 + 1:02d}T0{row % 10}:00:00" for row in rows],
-        "brand": [["train", "valid", "test"][row // 2 % 3] for row in rows],
+        "brand": [["sony", "lg", "bosch", "dyson", "braun"][row // 2 % 5] for row in rows],
         "price": [row * 1.5 for row in rows],
+        "part": [["train", "valid", "test"][row // 2 % 3] for row in rows],
     }[name]
 
 
