@@ -230,7 +230,7 @@ def open_engine(
 
     assert config.precision != "auto", "settle_precision comes first"
     if not _is_plain(config):
-        # ZeRO and mixed precision keep flat copies of the weights of the trial before in cycles.
+        # ZeRO keeps flat copies of the weights of the trial before in cycles.
         gc.collect()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     # An optimizer named in DeepSpeed's config would compile FusedAdam; this one needs no compiler.
@@ -283,7 +283,7 @@ def _no_broadcast() -> Iterator[None]:
 
 def _is_plain(config: DeepSpeedConfig) -> bool:
     """Return whether torch's own optimizer steps, with no wrapper of DeepSpeed's around it."""
-    return config.zero_stage == 0 and config.precision == "fp32"
+    return config.zero_stage == 0
 
 
 def _parameter_groups(model: nn.Module, trial: TrialConfig) -> list[dict[str, Any]]:
@@ -317,7 +317,9 @@ def _deepspeed_settings(
         "zero_optimization": zero,
         # DeepSpeed's own optimizer for the CPU would have to be compiled.
         "zero_force_ds_cpu_optimizer": False,
-        "bf16": {"enabled": config.precision == "bf16"},
+        # Weights stay float32. DeepSpeed's own bf16 weights need an optimizer that keeps and moves
+        # float32 copies, which took a GPU half of a step that trains all parameters.
+        "torch_autocast": {"enabled": config.precision == "bf16", "dtype": "bfloat16"},
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 2**31,
         "wall_clock_breakdown": False,
@@ -349,11 +351,14 @@ def _join_process_group(worker: Worker) -> None:
         )
     if found is None:
         # A group of one in this process's memory: no port that somebody else could take.
+        has_gpu = torch.cuda.is_available()
         torch.distributed.init_process_group(
-            "nccl" if torch.cuda.is_available() else "gloo",
+            "nccl" if has_gpu else "gloo",
             store=HashStore(),
             rank=0,
             world_size=1,
+            # Collectives warn where they have to guess it.
+            device_id=torch.device("cuda", torch.cuda.current_device()) if has_gpu else None,
         )
         atexit.register(_leave_process_group)
     os.environ.setdefault("LOCAL_RANK", "0")

@@ -163,10 +163,11 @@ class ClickModel(nn.Module):
             hidden = self._tuned(states.to(self.head.weight.dtype), attention_mask)
         pooled = self.pool(hidden, attention_mask, token_type_ids)
         pooled = _mixed(pooled, partners, own_share)
-        logits: torch.Tensor = self.head(self.dropout(pooled))[:, 0]
-        if self.tower is not None:
-            fields = _mixed(self.tower.embed(codes, numbers), partners, own_share)
-            logits = logits + self.tower(fields, pooled)
+        with full_precision(pooled.device):
+            logits: torch.Tensor = self.head(self.dropout(pooled))[:, 0]
+            if self.tower is not None:
+                fields = _mixed(self.tower.embed(codes, numbers), partners, own_share)
+                logits = logits + self.tower(fields, pooled)
         return logits
 
     def frozen_states(
@@ -184,6 +185,16 @@ class ClickModel(nn.Module):
         for layer in self.encoder.encoder.layer[self.num_frozen :]:
             hidden = layer(hidden, mask)
         return hidden
+
+
+def full_precision(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Compute in float32 what autocast would in bf16.
+
+    A head's matrix is small, and log-odds in bf16 would tie rows: around -3 they are 1/64 apart.
+    """
+    if torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return contextlib.nullcontext()
 
 
 def pooled_size(hidden_size: int, num_segments: int) -> int:

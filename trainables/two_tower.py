@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from trainables.model import ClickModel, masked_mean
+from trainables.model import ClickModel, full_precision, masked_mean
 
 if TYPE_CHECKING:
     from transformers import BertModel
@@ -91,8 +91,9 @@ class TwoTowerModel(ClickModel):
         """
         assert input_ids is not None, "two towers have no frozen layers"
         first, second = self.embed(input_ids, attention_mask, token_type_ids)
-        cosines = first @ second.T if in_batch else (first * second).sum(-1)
-        logits: torch.Tensor = self.head(cosines[..., None])[..., 0]
+        with full_precision(first.device):
+            cosines = first @ second.T if in_batch else (first * second).sum(-1)
+            logits: torch.Tensor = self.head(cosines[..., None])[..., 0]
         return logits
 
 

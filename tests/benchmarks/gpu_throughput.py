@@ -9,10 +9,10 @@ Encoders: MiniLM-L6, and `base`, a BERT of 12 layers, 768 wide, with random weig
 tokenizer. Methods: all parameters (`full`), and adapters of rank 8 on query and value (`lora`).
 Batches of 256 rows of like length, bf16 on a GPU.
 
-- samples_per_s: fine_tune's training rows from the end of a warm-up to the end of the epoch; data,
-  model, engine and evaluation aren't timed. hf is Trainer, with the same texts, batch, method,
-  dropout and precision (bf16=True: autocast over float32 weights), grouped by length. Both sides
-  wait for the device before a time is taken.
+- samples_per_s: fine_tune's training rows of a second epoch, since the first one loads a kernel for
+  every new shape; data, model, engine and evaluation aren't timed. hf is Trainer, with the same
+  texts, batch, method, dropout and precision (bf16=True: autocast over float32 weights, as in
+  fine_tune), grouped by length. Both sides wait for the device before a time is taken.
 - hf_trainer_ENCODER_METHOD: fine_tune's samples per second over Trainer's, a median of ratios.
 - mfu_ENCODER_METHOD: the share of the device's peak that fine_tune's samples per second mean:
   tokens without padding x operations per token / dense bf16 peak. A forward pass takes 2
@@ -24,7 +24,7 @@ Batches of 256 rows of like length, bf16 on a GPU.
   fine_tune (MiniLM-L6, lora), over those of one. They start their timed steps together; the sum of
   samples is divided by the time from the first one's start to the last one's end.
 
-The numbers have no targets yet: no device was at hand when this was written. The last line is JSON.
+The numbers have no targets. The last line is JSON.
 """
 
 import argparse
@@ -74,7 +74,8 @@ PEAKS = {
 METHODS = ("full", "lora")
 PACKED = (1, 2, 4, 8)
 BATCH, QUICK_BATCH = 256, 16
-WARM_UP_STEPS, QUICK_WARM_UP = 10, 2
+EPOCHS = 2
+"""All but the last warm up."""
 PACKED_PART = "--packed"
 
 
@@ -114,22 +115,33 @@ def operations_per_row(encoder_folder: Path, lengths: np.ndarray, method: str) -
 
 
 class Clock:
-    """Takes the device's time when a number of steps is done."""
+    """Takes the device's time when a last epoch's first step is done, and its last one."""
 
-    def __init__(self, device: torch.device, warm_up: int) -> None:
+    def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._warm_up = warm_up
+        self._steps = 0
         self.started = self.ended = 0.0
 
     def on_step(self, done: int, total: int) -> None:
-        """Note the end of the warm-up and of the last step."""
-        if done in (self._warm_up, total):
+        """Note the end of the last epoch's first and last step."""
+        self._steps = total // EPOCHS
+        if is_measured(done, total):
             _wait(self._device)
             self.started, self.ended = self.ended, time.perf_counter()
 
-    def speed(self, num_rows: int, batch: int) -> float:
-        """Return samples per second after the warm-up."""
-        return (num_rows - self._warm_up * batch) / (self.ended - self.started)
+    def speed(self, num_rows: int) -> float:
+        """Return samples per second."""
+        return measured_rows(num_rows, self._steps) / (self.ended - self.started)
+
+
+def is_measured(done: int, total: int) -> bool:
+    """Say whether the time counts when so many of all steps are done."""
+    return done in (total - total // EPOCHS + 1, total)
+
+
+def measured_rows(num_rows: int, steps: int) -> float:
+    """Return how many rows an epoch's steps after the first have."""
+    return num_rows * (steps - 1) / steps
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -141,12 +153,11 @@ class Side:
     method: str
     device: torch.device
     batch: int
-    warm_up: int
 
     @property
     def trial(self) -> TrialConfig:
         """What is trained."""
-        return TrialConfig(method=self.method, batch_size=self.batch, epochs=1)  # type: ignore[arg-type]
+        return TrialConfig(method=self.method, batch_size=self.batch, epochs=EPOCHS)  # type: ignore[arg-type]
 
     @property
     def setup(self) -> TrialSetup:
@@ -159,15 +170,16 @@ class Side:
 
     def fine_tune(self) -> float:
         """Train by fine_tune; return samples per second."""
-        clock = Clock(self.device, self.warm_up)
-        next(fine_tune(self.trial, self.setup, _worker(), on_step=clock.on_step))
-        return clock.speed(self.data.num_rows[0], self.batch)
+        clock = Clock(self.device)
+        for _ in fine_tune(self.trial, self.setup, _worker(), on_step=clock.on_step):
+            pass
+        return clock.speed(self.data.num_rows[0])
 
     def hf_trainer(self) -> float:
         """Train by Hugging Face's Trainer; return samples per second."""
         from transformers import TrainerCallback
 
-        clock = Clock(self.device, self.warm_up)
+        clock = Clock(self.device)
 
         class Callback(TrainerCallback):
             def on_step_end(self, _: Any, state: Any, *__: Any, **___: Any) -> None:  # noqa: ANN401
@@ -178,7 +190,7 @@ class Side:
             alone_in_process(),
         ):
             self._trainer(Path(folder), Callback()).train()
-        return clock.speed(self.data.num_rows[0], self.batch)
+        return clock.speed(self.data.num_rows[0])
 
     def _trainer(self, folder: Path, callback: Any) -> Any:  # noqa: ANN401
         from transformers import AutoTokenizer, DataCollatorWithPadding, Trainer, TrainingArguments
@@ -187,7 +199,7 @@ class Side:
         arguments = TrainingArguments(
             output_dir=str(folder),
             per_device_train_batch_size=self.batch,
-            num_train_epochs=1,
+            num_train_epochs=EPOCHS,
             learning_rate=self.trial.learning_rate,
             weight_decay=self.trial.weight_decay,
             warmup_steps=self.trial.warmup_fraction,
@@ -251,8 +263,8 @@ def _worker() -> Worker:
     return Worker(num_threads=torch.get_num_threads())
 
 
-def run_packed(folder: str, device: str, batch: int, warm_up: int) -> None:
-    """Train MiniLM with adapters, waiting after the warm-up for the others; print the times."""
+def run_packed(folder: str, device: str, batch: int) -> None:
+    """Train MiniLM with adapters, waiting before the last epoch for the others; print the times."""
     torch.set_num_threads(1)
     side = Side(
         data=PreparedData.open(Path(folder)),
@@ -260,25 +272,26 @@ def run_packed(folder: str, device: str, batch: int, warm_up: int) -> None:
         method="lora",
         device=torch.device(device),
         batch=batch,
-        warm_up=warm_up,
     )
     times: list[float] = []
 
     def on_step(done: int, total: int) -> None:
-        if done in (warm_up, total):
-            _wait(side.device)
-            if done == warm_up:
-                print("ready", flush=True)
-                sys.stdin.readline()
-            times.append(time.time())
+        if not is_measured(done, total):
+            return
+        _wait(side.device)
+        if done < total:
+            print("ready", flush=True)
+            sys.stdin.readline()
+        times.append(time.time())
 
-    next(fine_tune(side.trial, side.setup, _worker(), on_step=on_step))
+    for _ in fine_tune(side.trial, side.setup, _worker(), on_step=on_step):
+        pass
     print(json.dumps({"times": times}))
 
 
 def measure_packed(side: Side, count: int) -> float:
     """Return the samples per second of some processes that share the device."""
-    arguments = json.dumps([str(side.data.folder), side.device.type, side.batch, side.warm_up])
+    arguments = json.dumps([str(side.data.folder), side.device.type, side.batch])
     processes = [
         subprocess.Popen(
             [sys.executable, __file__, PACKED_PART, arguments],
@@ -303,7 +316,8 @@ def measure_packed(side: Side, count: int) -> float:
             process.kill()
     times = [json.loads(line)["times"] for line in lines]
     seconds = max(ended for _, ended in times) - min(started for started, _ in times)
-    return count * (side.data.num_rows[0] - side.warm_up * side.batch) / seconds
+    num_rows = side.data.num_rows[0]
+    return count * measured_rows(num_rows, -(-num_rows // side.batch)) / seconds
 
 
 def measure_sides(
@@ -356,7 +370,7 @@ def main() -> None:
         print(json.dumps({"benchmark": "gpu_throughput", "skipped": "no CUDA device"}))
         return
     quick = arguments.quick
-    batch, warm_up = (QUICK_BATCH, QUICK_WARM_UP) if quick else (BATCH, WARM_UP_STEPS)
+    batch = QUICK_BATCH if quick else BATCH
     small = quick and device.type == "cpu"
     if small:
         torch.set_num_threads(1)
@@ -379,7 +393,6 @@ def main() -> None:
                     method=method,
                     device=device,
                     batch=batch,
-                    warm_up=warm_up,
                 )
         peak, source = device_peak(device)
         ratios, details = measure_sides(sides, peak, 1 if quick else arguments.repeats)

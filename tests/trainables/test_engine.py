@@ -72,6 +72,32 @@ def test_all_zero_stages_train_alike(tiny_encoder: Path) -> None:
         assert losses[zero_stage] == pytest.approx(losses[0], abs=1e-4)
 
 
+@pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
+def test_bf16_trains_nearly_as_fp32_and_keeps_weights_and_log_odds_in_it(
+    tiny_encoder: Path, zero_stage: int
+) -> None:
+    trial = TrialConfig(method="full", learning_rate=1e-3, dropout=0.0)
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        config = DeepSpeedConfig(zero_stage=zero_stage, precision=precision)  # type: ignore[arg-type]
+        model = _model(tiny_encoder, trial)
+        with open_engine(model, trial, config, Worker(), total_steps=6) as engine:
+            losses[precision] = _train(engine, seed=1, steps=6)
+            assert {weight.dtype for weight in engine.trained_weights().values()} == {torch.float32}
+            engine.eval()
+            ids = torch.randint(5, 40, (64, 6))
+            with torch.no_grad():
+                logits = engine.forward(
+                    input_ids=ids,
+                    attention_mask=torch.ones_like(ids),
+                    token_type_ids=torch.zeros_like(ids),
+                )
+            assert len(logits.unique()) > 50
+
+    assert losses["bf16"] != losses["fp32"]
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
+
+
 def test_gathered_weights_are_the_trained_ones(tiny_encoder: Path) -> None:
     trial = TrialConfig(method="lora", learning_rate=1e-2)
     model = _model(tiny_encoder, trial)

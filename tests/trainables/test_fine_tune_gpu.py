@@ -1,7 +1,6 @@
 """A trial on a GPU: it learns in bf16, resumes, and shares the device."""
 
 import dataclasses
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -40,14 +39,16 @@ def _train(
 def test_a_trial_in_bf16_learns_what_the_words_say(bf16_setup: TrialSetup, method: str) -> None:
     rate = 3e-3 if method == "full" else 1e-2
     trial = dataclasses.replace(TRIAL, method=method, learning_rate=rate)  # type: ignore[arg-type]
+    # A process's first trial leaves the libraries' own workspaces.
+    _train(trial, bf16_setup)
     before = torch.cuda.memory_allocated()
 
     progress = _train(trial, bf16_setup)
 
     assert progress[-1].metrics["roc_auc"] > 0.6
     assert progress[-1].metrics["train_loss"] < progress[0].metrics["train_loss"]
-    # What a trial had on the device is free again; the tolerance is for cuBLAS's workspace.
-    assert torch.cuda.memory_allocated() - before < 64e6
+    # What a trial had on the device is free again.
+    assert torch.cuda.memory_allocated() - before < 1e6
 
 
 def test_a_trial_resumed_on_the_gpu_ends_as_one_left_alone(
@@ -93,7 +94,6 @@ def test_two_trials_train_on_one_gpu_at_a_time(bf16_setup: TrialSetup) -> None:
         subprocess.Popen(
             [sys.executable, "-c", code, setup, str(seed)],
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
             text=True,
         )
