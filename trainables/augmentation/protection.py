@@ -41,7 +41,12 @@ class Protection:
 
     def covers(self, word: str) -> bool:
         """Tell whether a word must stay, with punctuation around it or not."""
-        return _is_protected(word, self.names) or bool(self._inside(word))
+        if _is_protected(word, self.names):
+            return True
+        if not _CHINESE.search(word):
+            return False
+        others = _NOT_CHINESE.findall(word)
+        return bool(self._inside(word)) or any(_is_protected(p, self.names) for p in others)
 
     def _inside(self, word: str) -> list[str]:
         """Find the names in a word of Chinese, where no space sets them off."""

@@ -6,7 +6,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from spaces.trial_config import Augmentation
@@ -40,6 +40,7 @@ WORDS = [
     *["free", "SHOES", "kids", "Stop", "USB-C", "沙发", "红沙发", "😀", "don't", "x", ";", "|"],
     *["<b>", "</b>", "<a href='#'>", "&amp;", "&", "<", "Harbor", "harbor's", "华为手机", "phone"],
 ]
+GLUED = [*WORDS, "V", "kg", "no", "\U00020000", "耳机", "黑色", "的"]
 
 
 @pytest.fixture(params=OPERATIONS, scope="module")
@@ -114,11 +115,14 @@ def test_protected_words_stay_and_no_text_becomes_blank(operation: Operation, ra
 
 
 @settings(max_examples=40, deadline=None)
+@example(texts=["0 V\U00020000"], rate=1.0, seed=0)
 @given(
     texts=st.lists(
         st.one_of(
             st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40),
             st.lists(st.sampled_from(WORDS), min_size=1, max_size=12).map(" ".join),
+            # Chinese and other scripts without a space between them.
+            st.lists(st.sampled_from([*GLUED, " "]), min_size=1, max_size=9).map("".join),
         ).filter(str.strip),
         max_size=8,
     ),
