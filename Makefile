@@ -12,6 +12,9 @@ PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$python && break; done)
 
+# How many processes test at a time. Each file's tests stay in one, beside what they share.
+TEST_PROCESSES ?= 2
+
 # URL of an index with PyTorch's CPU builds, for a machine without a GPU: 0.2 GB instead of several.
 TORCH_INDEX ?=
 
@@ -42,7 +45,7 @@ quickstart: install
 	$(BIN)/clicktune quickstart
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 # pytest ends with 5 where no test was selected.
 test-slow: install
