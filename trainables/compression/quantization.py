@@ -28,8 +28,8 @@ def quantize_graph(source: Path, target: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     model = onnx.load(str(source))
-    # The quantizer infers shapes itself, and refuses those that an exporter noted of a matrix before
-    # it was transposed, as that of torch 2.11 does.
+    # The quantizer infers shapes itself, and refuses those that an exporter noted of a matrix
+    # before it was transposed, as that of torch 2.11 does.
     del model.graph.value_info[:]
     for node in list(model.graph.node):
         if node.op_type == "Gather":
