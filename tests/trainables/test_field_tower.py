@@ -8,9 +8,11 @@ import torch
 
 from spaces.trial_config import TrialConfig
 from trainables.data.fields import FieldShapes
-from trainables.engine import _parameter_groups
+from trainables.deepspeed_config import DeepSpeedConfig
+from trainables.engine import Engine, _parameter_groups, open_engine
 from trainables.field_tower import FieldTower
 from trainables.model import ClickModel, FieldModel, build_model, build_text_model
+from trainables.trial_setup import Worker
 
 SHAPES = FieldShapes(num_codes=(4, 3), num_numbers=2)
 CODES = torch.tensor([[0, 2], [3, 0]])
@@ -131,3 +133,39 @@ def test_the_tower_trains_at_a_rate_of_its_own(tiny_encoder: Path) -> None:
         (1e-2, 0.0),
     }
     assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+
+
+def _train(engine: Engine, steps: int) -> list[float]:
+    torch.manual_seed(1)
+    engine.train()
+    losses = []
+    for _ in range(steps):
+        logits = engine.forward(**BATCH, codes=CODES, numbers=NUMBERS)
+        loss = (logits - torch.tensor([1.0, -1.0])).pow(2).mean()
+        engine.backward(loss)
+        engine.step()
+        losses.append(loss.item())
+    return losses
+
+
+def test_a_model_with_fields_trains_alike_at_every_zero_stage_and_resumes(
+    tiny_encoder: Path, tmp_path: Path
+) -> None:
+    trial = TrialConfig(learning_rate=1e-3, field_learning_rate=1e-2, method="full", dropout=0.0)
+    losses = {}
+    for stage in (0, 1, 2, 3):
+        config = DeepSpeedConfig(zero_stage=stage, precision="fp32")  # type: ignore[arg-type]
+        folder = tmp_path / str(stage)
+        model = build_text_model(tiny_encoder, trial, num_segments=1, fields=SHAPES)
+        with open_engine(model, trial, config, Worker(), total_steps=8) as engine:
+            _train(engine, 3)
+            engine.start_saving(folder / "state", folder / "weights")
+            engine.finish_saving()
+            losses[stage] = _train(engine, 3)
+        model = build_text_model(tiny_encoder, trial, num_segments=1, fields=SHAPES)
+        with open_engine(model, trial, config, Worker(), total_steps=8) as engine:
+            engine.load(folder / "state")
+            assert _train(engine, 3) == losses[stage]
+
+    for stage in (1, 2, 3):
+        assert losses[stage] == pytest.approx(losses[0], abs=1e-4)
