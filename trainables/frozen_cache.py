@@ -1,4 +1,4 @@
-"""The frozen layers' output for all tokens of a study, computed once and shared by its trials."""
+"""The frozen layers' output for all texts of a study, computed once and shared by its trials."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,11 +32,11 @@ CHUNK_TOKENS = 40_960
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FrozenCache:
-    """The states of many rows' tokens, read from disk as they are used."""
+    """The states of many texts' tokens, read from disk as they are used."""
 
     states: np.ndarray
     """float16 (tokens, hidden_size), memory-mapped; a token has the place that its id has among the
-    ids of the rows."""
+    ids of the texts, so that rows of equal text share their states."""
 
     def gather(self, tokens: TokenRows, indices: np.ndarray) -> np.ndarray:
         """Copy the states of some rows, padded to the longest among them.
@@ -70,19 +70,13 @@ class FrozenLayers:
         return f"below-layer-{self.num_frozen}-v{FORMAT_VERSION}.npy"
 
     def open_prepared(self, data: PreparedData) -> FrozenCache | None:
-        """Map the states of all training and validation rows; compute them if nobody has.
+        """Map the states of all training and validation rows' texts; compute them if nobody has.
 
         Returns:
             The states, each token's at the place of its id in the data; None where there is no
             room for them: see :meth:`ArrayCache.open`.
         """
-        arrays, num_rows = data.arrays, sum(data.num_rows[:2])
-        tokens = TokenRows(
-            ids=arrays["ids"],
-            offsets=arrays["offsets"][: num_rows + 1],
-            second_starts=arrays["second_starts"][:num_rows],
-        )
-        return self._open(self._name, tokens)
+        return self._open(self._name, data.first_tokens(sum(data.num_rows[:2])))
 
     def open_variants(self, variants: Variants) -> FrozenCache | None:
         """Map the states of an epoch's variants; compute them if nobody has.
@@ -93,42 +87,43 @@ class FrozenLayers:
         return self._open(f"{VARIANT_PREFIX}{variants.digest}-{self._name}", variants.tokens)
 
     def _open(self, name: str, tokens: TokenRows) -> FrozenCache | None:
-        shape = (int(tokens.offsets[-1]), _hidden_size(self.encoder_folder))
+        texts = tokens.texts()
+        shape = (int(texts.offsets[-1]), _hidden_size(self.encoder_folder))
         arrays = self.files.open(
             name,
-            lambda: [StoredArray(dtype=STORED, shape=shape, blocks=self._compute(tokens))],
+            lambda: [StoredArray(dtype=STORED, shape=shape, blocks=self._compute(texts))],
             fits=lambda found: [(a.shape, a.dtype) for a in found] == [(shape, STORED)],
         )
         return None if arrays is None else FrozenCache(states=arrays[0])
 
-    def _compute(self, tokens: TokenRows) -> Iterator[np.ndarray]:
-        """Compute the rows' states, (tokens of some rows, hidden_size) at a time."""
+    def _compute(self, texts: TokenRows) -> Iterator[np.ndarray]:
+        """Compute the states of texts, one row each: (tokens of some, hidden_size) at a time."""
         encoder = load_bert(self.encoder_folder, dropout=0.0, share_weights=True)
         encoder.eval().to(self.device)
         start = 0
-        while start < len(tokens):
-            end = int(tokens.offsets[start]) + CHUNK_TOKENS
-            stop = int(np.searchsorted(tokens.offsets, end, side="right")) - 1
-            stop = max(stop, start + 1)  # A single row may have more.
-            yield self._states(encoder, tokens, start, stop)
+        while start < len(texts):
+            end = int(texts.offsets[start]) + CHUNK_TOKENS
+            stop = int(np.searchsorted(texts.offsets, end, side="right")) - 1
+            stop = max(stop, start + 1)  # A single text may have more.
+            yield self._states(encoder, texts, start, stop)
             start = stop
 
     def _states(
-        self, encoder: "BertModel", tokens: TokenRows, start_row: int, stop_row: int
+        self, encoder: "BertModel", texts: TokenRows, start_text: int, stop_text: int
     ) -> np.ndarray:
-        offsets = np.asarray(tokens.offsets[start_row : stop_row + 1])
+        offsets = np.asarray(texts.offsets[start_text : stop_text + 1])
         first = offsets[0]
         states = np.empty((offsets[-1] - first, encoder.config.hidden_size), dtype=STORED)
         batch_tokens = evaluation_tokens(self.device.type)
-        for batch_rows in batches_in_order(np.diff(offsets), batch_tokens=batch_tokens):
-            indices = start_row + batch_rows
+        for batch_texts in batches_in_order(np.diff(offsets), batch_tokens=batch_tokens):
+            indices = start_text + batch_texts
             batch = {
                 name: torch.from_numpy(array).to(self.device)
-                for name, array in tokens.batch(indices).items()
+                for name, array in texts.batch(indices).items()
             }
             with torch.inference_mode():
                 hidden = frozen_states(encoder, self.num_frozen, **batch).to("cpu", STATE_DTYPE)
-            positions, inside = tokens.positions(indices)
+            positions, inside = texts.positions(indices)
             states[positions[inside] - first] = hidden.numpy()[inside]
         return states
 

@@ -94,12 +94,11 @@ class Objective:
     ) -> tuple[torch.Tensor, float]:
         """Compare each first segment with all second ones of the batch."""
         groups, tokens = source.rows.groups[indices], source.rows.tokens
-        starts = tokens.offsets[indices] + tokens.second_starts[indices]
         seen: dict[bytes, int] = {}
         items = np.array(
             [
-                seen.setdefault(tokens.ids[start:stop].tobytes(), len(seen))
-                for start, stop in zip(starts, tokens.offsets[indices + 1], strict=True)
+                seen.setdefault(segment.tobytes(), len(seen))
+                for segment in tokens.second_segments(indices)
             ]
         )
         # The same item, and what else was clicked in the same group, are no wrong answers.

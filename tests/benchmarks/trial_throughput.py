@@ -21,7 +21,6 @@ train an epoch with three seeds, and the last line compares their validation ROC
 line is JSON.
 """
 
-import itertools
 import json
 import math
 import statistics
@@ -80,12 +79,15 @@ class TokenDataset(torch.utils.data.Dataset[dict[str, Any]]):
 
     def __init__(self, rows: Rows) -> None:
         self._items = []
-        for row, (first, last) in enumerate(itertools.pairwise(rows.tokens.offsets.tolist())):
-            ids = np.asarray(rows.tokens.ids[first:last]).tolist()
-            start = int(rows.tokens.second_starts[row])
-            counts = [float(rows.clicks[row]), float(rows.impressions[row])]
-            types = [0] * start + [1] * (len(ids) - start)
-            self._items.append({"input_ids": ids, "token_type_ids": types, "labels": counts})
+        for row in range(len(rows)):
+            batch = rows.tokens.batch(np.array([row]))
+            self._items.append(
+                {
+                    "input_ids": batch["input_ids"][0].tolist(),
+                    "token_type_ids": batch["token_type_ids"][0].tolist(),
+                    "labels": [float(rows.clicks[row]), float(rows.impressions[row])],
+                }
+            )
 
     def __len__(self) -> int:
         return len(self._items)

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from spaces.trial_config import TrialConfig
+from tests.trainables.data.tables import make_table
 from trainables import frozen_cache
 from trainables.array_cache import CACHE_FOLDER, ArrayCache
 from trainables.augmentation.bank import AugmentationBank
@@ -106,6 +107,49 @@ def test_gathered_states_are_what_the_model_computes(
         atol=2e-3,
         rtol=2e-3,
     )
+
+
+@pytest.mark.parametrize("num_texts", [9, 120])
+def test_a_text_is_kept_once_however_many_rows_have_it(
+    tiny_encoder: Path, tmp_path: Path, num_texts: int
+) -> None:
+    encoder = EncoderConfig(name=str(tiny_encoder), max_tokens=16)
+    data = prepare(make_table(120, num_texts=num_texts), encoder, tmp_path)
+    lengths: dict[tuple[str, ...], int] = {}
+    for rows in (data.rows("train"), data.rows("validation")):
+        lengths.update(zip(rows.texts(), rows.tokens.lengths.tolist(), strict=True))
+
+    cache = opened(data, tiny_encoder)
+
+    # Those of the test split's ten rows aren't needed, unless other rows have them too.
+    assert len(lengths) == (9 if num_texts == 9 else 110)
+    num_tokens = sum(lengths.values())
+    assert cache.states.shape == (num_tokens, 32)
+    size = (data.folder / CACHE_FOLDER / NAME).stat().st_size
+    assert num_tokens * 32 * 2 < size < num_tokens * 32 * 2 + 200
+
+
+def test_rows_of_equal_text_have_the_states_that_the_model_computes(
+    tiny_encoder: Path, tmp_path: Path
+) -> None:
+    encoder = EncoderConfig(name=str(tiny_encoder), max_tokens=16)
+    data = prepare(make_table(120, num_texts=9), encoder, tmp_path)
+    model = build_text_model(tiny_encoder, TrialConfig(), num_segments=2)
+    model.freeze_below(1)
+    cache = opened(data, tiny_encoder)
+
+    for split in ("train", "validation"):
+        tokens = data.rows(split).tokens  # type: ignore[arg-type]
+        indices = np.arange(len(tokens))
+        batch = {name: torch.from_numpy(a) for name, a in tokens.batch(indices).items()}
+        found = torch.from_numpy(cache.gather(tokens, indices))
+        inside = batch["attention_mask"].bool()
+        torch.testing.assert_close(
+            found[inside].float(),
+            model.frozen_states(**batch)[inside].float(),
+            atol=2e-3,
+            rtol=2e-3,
+        )
 
 
 def test_the_cache_is_the_same_whoever_computes_it(data: PreparedData, tiny_encoder: Path) -> None:

@@ -36,12 +36,18 @@ def setup(tiny_setup: TrialSetup, tmp_path: Path) -> TrialSetup:
 @pytest.fixture
 def pair_setup(tiny_setup: TrialSetup, tmp_path: Path) -> TrialSetup:
     """A setup of two text columns."""
+    return setup_of_pairs(tiny_setup, tmp_path, num_pairs=120)
+
+
+def setup_of_pairs(tiny_setup: TrialSetup, tmp_path: Path, *, num_pairs: int) -> TrialSetup:
+    """Make a setup of 120 rows of two text columns, over so many pairs of texts."""
     rng = np.random.default_rng(0)
     words = ["red", "soft", "new", "old", "cheap", "blue", "sofa", "lamp"]
-    rows = [
-        (*(" ".join(rng.choice(words, rng.integers(1, 6))) for _ in range(2)), number % 2)
-        for number in range(120)
+    pairs = [
+        tuple(" ".join(rng.choice(words, rng.integers(1, 6))) for _ in range(2))
+        for _ in range(num_pairs)
     ]
+    rows = [(*pairs[number % num_pairs], number // 2 % 2) for number in range(120)]
     path = tmp_path / "pairs.parquet"
     pd.DataFrame(rows, columns=["query", "title", "clicked"]).to_parquet(path)
     columns = Columns(text=("query", "title"), label="clicked")
@@ -188,6 +194,26 @@ def test_two_segments_are_cached_too(pair_setup: TrialSetup, augmentation: str) 
 
     for one, other in zip(cached, computed, strict=True):
         assert one.metrics == pytest.approx(other.metrics, abs=1e-5)
+
+
+@pytest.mark.parametrize("augmentation", ["none", "word_dropout"])
+def test_rows_of_equal_text_train_alike_from_what_was_computed_once(
+    tiny_setup: TrialSetup, tmp_path: Path, augmentation: str
+) -> None:
+    setup = setup_of_pairs(tiny_setup, tmp_path, num_pairs=10)
+    trial = dataclasses.replace(TRIAL, augmentation=augmentation)  # type: ignore[arg-type]
+    computed = run(trial, uncached(setup))
+
+    cached = run(trial, setup)
+
+    for one, other in zip(cached, computed, strict=True):
+        assert one.metrics == pytest.approx(other.metrics, abs=1e-5)
+    data = PreparedData.open(Path(setup.data_folder))
+    texts = dict(zip(data.rows("train").texts(), data.rows("train").tokens.lengths, strict=True))
+    assert len(texts) == 10
+    size = (data.folder / CACHE_FOLDER / "below-layer-1-v1.npy").stat().st_size
+    bytes_per_token = 32 * 2
+    assert size // bytes_per_token == sum(texts.values()) + 2  # The header takes two tokens' room.
 
 
 @pytest.mark.parametrize("augmentation", ["none", "word_dropout"])

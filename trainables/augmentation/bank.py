@@ -16,7 +16,7 @@ from trainables.data.prepared import PreparedData
 from trainables.data.token_rows import tokenize
 from trainables.encoder import load_tokenizer
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Rises when the same configuration gives other variants, or their file another meaning; files of
 other versions are then no longer found."""
 

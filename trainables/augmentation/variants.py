@@ -9,8 +9,9 @@ import numpy as np
 from trainables.array_cache import Arrays, StoredArray
 from trainables.data.token_rows import TokenRows
 
-DTYPES = ("<i8", "<i8", "<i4", "<i4", "|u1")
-"""Types of a variants file's arrays: rows, offsets, second starts, ids, SHA-256 of those four."""
+DTYPES = ("<i8", "<i4", "<i8", "<i4", "<i4", "|u1")
+"""Types of a variants file's arrays: rows, their text numbers; offsets, second starts and ids of
+the texts; SHA-256 of those five."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,13 +28,11 @@ class Variants:
     @classmethod
     def make(cls, rows: np.ndarray, tokens: TokenRows) -> Self:
         """Put rows and their variants' tokens together."""
-        digest = _sha256(rows, tokens.offsets, tokens.second_starts, tokens.ids)
-        return cls(rows=rows, tokens=tokens, digest=digest.hex()[:16])
+        return cls(rows=rows, tokens=tokens, digest=_sha256(*_content(rows, tokens)).hex()[:16])
 
     def to_arrays(self) -> tuple[StoredArray, ...]:
         """Return what a file of these variants holds."""
-        tokens = self.tokens
-        arrays = (self.rows, tokens.offsets, tokens.second_starts, tokens.ids)
+        arrays = _content(self.rows, self.tokens)
         digest = np.frombuffer(_sha256(*arrays), dtype=np.uint8)
         return tuple(
             StoredArray(dtype=np.dtype(dtype), shape=array.shape, blocks=(array,))
@@ -43,8 +42,10 @@ class Variants:
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> Self:
         """Return the variants of a file."""
-        rows, offsets, second_starts, ids, digest = arrays
-        tokens = TokenRows(ids=ids, offsets=offsets, second_starts=second_starts)
+        rows, text_numbers, offsets, second_starts, ids, digest = arrays
+        tokens = TokenRows(
+            ids=ids, offsets=offsets, second_starts=second_starts, text_numbers=text_numbers
+        )
         return cls(rows=rows, tokens=tokens, digest=digest.tobytes().hex()[:16])
 
 
@@ -54,6 +55,10 @@ def are_variants(arrays: Arrays, rows: np.ndarray) -> bool:
         return False
     *content, digest = arrays
     return bool(np.isin(content[0], rows).all()) and _sha256(*content) == digest.tobytes()
+
+
+def _content(rows: np.ndarray, tokens: TokenRows) -> Arrays:
+    return rows, tokens.text_numbers, tokens.offsets, tokens.second_starts, tokens.ids
 
 
 def _sha256(*arrays: np.ndarray) -> bytes:

@@ -172,11 +172,7 @@ class PreparedData:
         arrays = self.arrays
         return Rows(
             inputs=RowInputs(
-                tokens=TokenRows(
-                    ids=arrays["ids"],
-                    offsets=arrays["offsets"][start : stop + 1],
-                    second_starts=arrays["second_starts"][start:stop],
-                ),
+                tokens=self._tokens(start, stop),
                 codes=arrays["codes"][start:stop],
                 numbers=arrays["numbers"][start:stop],
             ),
@@ -186,6 +182,19 @@ class PreparedData:
             propensities=arrays[PROPENSITIES][start:stop] if PROPENSITIES in arrays else None,
             texts_file=self.folder / TEXTS_FILE,
             first_row=start,
+        )
+
+    def first_tokens(self, num_rows: int) -> TokenRows:
+        """Return the tokens of the first rows: of training, then validation, then test."""
+        return self._tokens(0, num_rows)
+
+    def _tokens(self, start: int, stop: int) -> TokenRows:
+        # All splits share the texts, so that one which occurs in several is stored once.
+        return TokenRows(
+            ids=self.arrays["ids"],
+            offsets=self.arrays["offsets"],
+            second_starts=self.arrays["second_starts"],
+            text_numbers=self.arrays["text_numbers"][start:stop],
         )
 
 

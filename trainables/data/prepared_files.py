@@ -16,7 +16,7 @@ from trainables.data.config import SPLIT_NAMES
 from trainables.data.raw_fields import RawFields
 from trainables.data.text_column import BLOCK_ROWS as TEXT_BLOCK_ROWS
 from trainables.data.text_column import TextColumn, number_rows
-from trainables.data.token_rows import BLOCK_ROWS, TextLayout, TokenRows
+from trainables.data.token_rows import TextLayout
 from trainables.data.tokenization import token_blocks
 from trainables.encoder import load_tokenizer
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from trainables.data.table import ClickTable
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Rises when the files' meaning changes; older folders are then made anew."""
-ARRAYS = ("ids", "offsets", "second_starts", "clicks", "impressions", "groups")
+ARRAYS = ("ids", "offsets", "second_starts", "text_numbers", "clicks", "impressions", "groups")
 FIELD_ARRAYS = ("codes", "numbers")
 """Arrays of several numbers a row, one row after the other; only where rows have any."""
 DESCRIPTION_FILE = "prepared.json"
@@ -56,11 +56,9 @@ def write_prepared(
     order = np.argsort(table.split, kind="stable")
     texts = [TextColumn.of(column).take(order) for column in table.texts]
     tokenizer = load_tokenizer(encoder_folder, max_tokens=max_tokens)
-    lengths, second_starts = _write_tokens(texts, tokenizer, table.layout, folder)
     fields = table.fields.fit(np.flatnonzero(table.split == 0), table.impressions)
     arrays = {
-        "offsets": _offsets(lengths),
-        "second_starts": second_starts,
+        **_write_tokens(texts, tokenizer, table.layout, folder),
         "clicks": table.clicks[order],
         "impressions": table.impressions[order],
         "groups": table.groups[order],
@@ -98,37 +96,33 @@ def write_prepared(
 
 def _write_tokens(
     texts: Sequence[TextColumn], tokenizer: "Tokenizer", layout: TextLayout, folder: Path
-) -> tuple[np.ndarray, np.ndarray]:
-    """Write ``ids.npy``; return the rows' lengths and second starts, each int32 (n,)."""
+) -> dict[str, np.ndarray]:
+    """Write ``ids.npy``, each distinct row of texts once; return the other arrays of the tokens.
+
+    Returns:
+        ``offsets``, ``second_starts`` and ``text_numbers``, as
+        :class:`trainables.data.token_rows.TokenRows` has them.
+    """
     codes, first = number_rows([column.codes for column in texts])
-    lengths, second_starts = np.empty(len(first), np.int32), np.empty(len(first), np.int32)
-    is_repetitive = len(first) < len(codes)
-    path = folder / ("distinct.npy" if is_repetitive else "ids.npy")
-    with ArrayFile(path, np.dtype(np.int32)) as file:
-        done = 0
+    # Rows that differ may still read the same where several columns are joined to one segment.
+    numbers = np.empty(len(first), np.int32)
+    lengths, second_starts = [], []
+    done = num_texts = 0
+    with ArrayFile(folder / "ids.npy", np.dtype(np.int32)) as file:
         for block in token_blocks(texts, first, tokenizer, layout):
             file.append(block.ids)
-            lengths[done : done + len(block)] = block.lengths
-            second_starts[done : done + len(block)] = block.second_starts
+            lengths.append(block.text_lengths)
+            second_starts.append(block.second_starts)
+            numbers[done : done + len(block)] = num_texts + block.text_numbers
             done += len(block)
-    if not is_repetitive:
-        return lengths, second_starts
-    offsets = _offsets(lengths)
-    with ArrayFile(folder / "ids.npy", np.dtype(np.int32)) as file:
-        for start in range(0, len(codes), BLOCK_ROWS):
-            # Mapped anew for each block, so that the pages that were read don't pile up.
-            distinct = TokenRows(
-                ids=np.load(path, mmap_mode="r"), offsets=offsets, second_starts=second_starts
-            )
-            file.append(distinct.take(codes[start : start + BLOCK_ROWS]).ids)
-    path.unlink()
-    return lengths[codes], second_starts[codes]
-
-
-def _offsets(lengths: np.ndarray) -> np.ndarray:
-    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    return offsets
+            num_texts += len(block.second_starts)
+    offsets = np.zeros(num_texts + 1, dtype=np.int64)
+    np.cumsum(np.concatenate(lengths), out=offsets[1:])
+    return {
+        "offsets": offsets,
+        "second_starts": np.concatenate(second_starts),
+        "text_numbers": numbers[codes],
+    }
 
 
 def _write_rows(texts: Sequence[TextColumn], fields: RawFields, path: Path) -> None:

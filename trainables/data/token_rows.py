@@ -1,5 +1,6 @@
-"""Tokenized rows as flat arrays, and padded batches cut from them."""
+"""Tokenized rows as flat arrays, each text once, and padded batches cut from them."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
@@ -18,30 +19,54 @@ BLOCK_ROWS = 20_000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenRows:
-    """Token ids of many rows of unequal length, without padding."""
+    """Token ids of n rows of unequal length, without padding; rows of equal text share them."""
 
     ids: np.ndarray
-    """int32 (total,): the ids of all rows, one after the other, special tokens included."""
+    """int32 (total,): the ids of all texts, one after the other, special tokens included."""
     offsets: np.ndarray
-    """int64 (n + 1,): row i is ``ids[offsets[i]:offsets[i + 1]]``; may start above 0 in a slice."""
+    """int64 (texts + 1,): text t is ``ids[offsets[t]:offsets[t + 1]]``; begins with 0."""
     second_starts: np.ndarray
-    """int32 (n,): position inside the row where segment B starts; the row's length without one."""
+    """int32 (texts,): position inside the text where segment B starts; its length without one."""
+    text_numbers: np.ndarray
+    """int32 (n,): which text each row has, numbered by first occurrence among the rows that were
+    tokenized."""
+
+    @classmethod
+    def of_texts(cls, ids: np.ndarray, offsets: np.ndarray, second_starts: np.ndarray) -> Self:
+        """Return rows that each have a text of their own, in the order of the texts."""
+        return cls(
+            ids=ids,
+            offsets=offsets,
+            second_starts=second_starts,
+            text_numbers=np.arange(len(second_starts), dtype=np.int32),
+        )
 
     def __len__(self) -> int:
-        return len(self.second_starts)
+        return len(self.text_numbers)
 
     @property
     def lengths(self) -> np.ndarray:
         """int32 (n,): number of tokens of each row; computed anew, so ask once."""
-        lengths = np.empty(len(self), dtype=np.int32)
+        lengths: np.ndarray = self.text_lengths[self.text_numbers]
+        return lengths
+
+    @property
+    def text_lengths(self) -> np.ndarray:
+        """int32 (texts,): number of tokens of each text; computed anew, so ask once."""
+        lengths = np.empty(len(self.second_starts), dtype=np.int32)
         np.subtract(self.offsets[1:], self.offsets[:-1], out=lengths, casting="unsafe")
         return lengths
 
-    def lengths_of(self, indices: np.ndarray) -> np.ndarray:
-        """Return the number of tokens of some rows, int64 (b,)."""
-        ends = np.asarray(self.offsets[np.asarray(indices) + 1])
-        lengths: np.ndarray = ends - self.offsets[indices]
-        return lengths
+    def texts(self) -> Self:
+        """Return each text once, in the order of the numbers, up to the highest of these rows.
+
+        Of the first rows that were tokenized these are their texts and no others, because texts
+        are numbered by first occurrence.
+        """
+        num_texts = int(self.text_numbers.max(initial=-1)) + 1
+        return self.of_texts(
+            self.ids, self.offsets[: num_texts + 1], self.second_starts[:num_texts]
+        )
 
     def batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """Pad some rows to the longest among them.
@@ -53,9 +78,13 @@ class TokenRows:
             ``input_ids``, ``attention_mask`` and ``token_type_ids``, each int64 (b, longest).
         """
         positions, inside = self.positions(indices)
+        columns = np.arange(inside.shape[1])
+        second_starts = np.asarray(self.second_starts[self.text_numbers[indices]])
+        second = inside & (columns >= second_starts[:, None])
         return {
             "input_ids": np.where(inside, self.ids[positions], PADDING_ID).astype(np.int64),
-            **self.masks(indices, inside),
+            "attention_mask": inside.astype(np.int64),
+            "token_type_ids": second.astype(np.int64),
         }
 
     def positions(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -65,47 +94,37 @@ class TokenRows:
             int64 (b, longest): positions in ``ids``, beyond a row's end that of its first token;
             bool (b, longest): whether there is a token.
         """
-        starts = np.asarray(self.offsets[indices])
-        lengths = np.asarray(self.offsets[np.asarray(indices) + 1]) - starts
-        columns = np.arange(lengths.max())
-        inside = columns < lengths[:, None]
+        starts, ends = self._bounds(indices)
+        columns = np.arange((ends - starts).max())
+        inside = columns < (ends - starts)[:, None]
         return np.where(inside, starts[:, None] + columns, starts[:, None]), inside
 
-    def masks(self, indices: np.ndarray, inside: np.ndarray) -> dict[str, np.ndarray]:
-        """Return a batch's ``attention_mask`` and ``token_type_ids``, each int64 (b, longest)."""
-        columns = np.arange(inside.shape[1])
-        second = inside & (columns >= np.asarray(self.second_starts[indices])[:, None])
-        return {
-            "attention_mask": inside.astype(np.int64),
-            "token_type_ids": second.astype(np.int64),
-        }
+    def second_segments(self, indices: np.ndarray) -> list[np.ndarray]:
+        """Return the token ids of some rows' segment B, int32 (its tokens,) for each of them."""
+        starts, ends = self._bounds(indices)
+        starts = starts + self.second_starts[self.text_numbers[indices]]
+        return [self.ids[start:end] for start, end in zip(starts, ends, strict=True)]
 
     def take(self, indices: np.ndarray) -> "TokenRows":
-        """Copy some rows, in the given order."""
-        lengths = self.lengths_of(indices)
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        ids = np.empty(offsets[-1], dtype=np.int32)
-        # In blocks: the positions of tokens take several times the room of the tokens.
-        for start in range(0, len(lengths), BLOCK_ROWS):
-            part = slice(start, start + BLOCK_ROWS)
-            first, last = offsets[start], offsets[min(start + BLOCK_ROWS, len(lengths))]
-            shift = np.asarray(self.offsets[indices[part]]) - offsets[part][: len(lengths[part])]
-            ids[first:last] = self.ids[np.arange(first, last) + np.repeat(shift, lengths[part])]
-        return TokenRows(
-            ids=ids,
-            offsets=offsets,
-            second_starts=np.asarray(self.second_starts)[indices].astype(np.int32),
-        )
+        """Return some rows, in the given order; texts aren't copied."""
+        return dataclasses.replace(self, text_numbers=np.asarray(self.text_numbers)[indices])
+
+    def _bounds(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return where some rows' texts start and end in ``ids``, each int64 (b,)."""
+        numbers = np.asarray(self.text_numbers[indices])
+        return np.asarray(self.offsets[numbers]), np.asarray(self.offsets[numbers + 1])
 
 
 def concatenate(parts: Sequence[TokenRows]) -> TokenRows:
-    """Put the rows of several parts one after the other."""
-    lengths = np.concatenate([part.lengths for part in parts])
-    flat = [part.ids[part.offsets[0] : part.offsets[-1]] for part in parts]
+    """Put the rows of several parts one after the other, and so their texts."""
+    lengths = np.concatenate([part.text_lengths for part in parts])
+    firsts = np.cumsum([0, *(len(part.second_starts) for part in parts)])
+    numbers = [part.text_numbers + first for part, first in zip(parts, firsts, strict=False)]
     return TokenRows(
-        ids=np.concatenate(flat).astype(np.int32),
+        ids=np.concatenate([part.ids[: part.offsets[-1]] for part in parts]).astype(np.int32),
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         second_starts=np.concatenate([part.second_starts for part in parts]).astype(np.int32),
+        text_numbers=np.concatenate(numbers).astype(np.int32),
     )
 
 
@@ -164,7 +183,7 @@ class TextLayout:
 def tokenize(
     texts: Sequence[Sequence[str]], tokenizer: "Tokenizer", layout: TextLayout | None = None
 ) -> TokenRows:
-    """Turn texts into token ids, in one call of the Rust tokenizer.
+    """Turn texts into token ids, each distinct row of texts once.
 
     Args:
         texts: One list of n strings for each text column.
@@ -175,14 +194,13 @@ def tokenize(
     # A log of single impressions repeats its texts many times over.
     numbers: dict[str | tuple[str, str], int] = {}
     rows = layout.segments(texts)
-    codes = np.array([numbers.setdefault(row, len(numbers)) for row in rows], np.int64)
+    codes = np.array([numbers.setdefault(row, len(numbers)) for row in rows], np.int32)
     distinct = list(numbers)
     parts = [
         _tokenize_distinct(distinct[start : start + BLOCK_ROWS], tokenizer)
         for start in range(0, max(len(distinct), 1), BLOCK_ROWS)
     ]
-    tokens = concatenate(parts)
-    return tokens if len(distinct) == len(codes) else tokens.take(codes)
+    return concatenate(parts).take(codes)
 
 
 def _tokenize_distinct(rows: Sequence[str | tuple[str, str]], tokenizer: "Tokenizer") -> TokenRows:
@@ -196,4 +214,4 @@ def _tokenize_distinct(rows: Sequence[str | tuple[str, str]], tokenizer: "Tokeni
         ids[offsets[row] : offsets[row + 1]] = encoding.ids
         if isinstance(rows[row], tuple):
             in_second[row] = sum(encoding.type_ids)
-    return TokenRows(ids=ids, offsets=offsets, second_starts=(lengths - in_second).astype(np.int32))
+    return TokenRows.of_texts(ids, offsets, (lengths - in_second).astype(np.int32))

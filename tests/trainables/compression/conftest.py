@@ -47,9 +47,7 @@ def rows() -> Rows:
     impressions = rng.integers(20, 60, size=90).astype(np.float32)
     clicks = rng.binomial(impressions.astype(int), np.where(liked, 0.6, 0.1)).astype(np.float32)
     return Rows(
-        inputs=RowInputs.of_text(
-            TokenRows(ids=ids, offsets=offsets, second_starts=lengths.astype(np.int32))
-        ),
+        inputs=RowInputs.of_text(TokenRows.of_texts(ids, offsets, lengths.astype(np.int32))),
         clicks=clicks,
         impressions=impressions,
         groups=np.arange(90),

@@ -264,5 +264,5 @@ def test_a_folder_without_a_description_is_refused(tmp_path: Path, content: str 
 def test_another_format_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / "prepared.json").write_text('{"format_version": 99, "num_bytes": {}}')
 
-    with pytest.raises(ValueError, match="has data format 99, but this version reads 2"):
+    with pytest.raises(ValueError, match="has data format 99, but this version reads 3"):
         PreparedData.open(tmp_path)

@@ -25,10 +25,10 @@ def tokenizer() -> Tokenizer:
 
 def rows_of(lengths: list[int], seconds: list[int] | None = None) -> TokenRows:
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return TokenRows(
-        ids=np.arange(1, offsets[-1] + 1, dtype=np.int32),
-        offsets=offsets,
-        second_starts=np.array(seconds or lengths, dtype=np.int32),
+    return TokenRows.of_texts(
+        np.arange(1, offsets[-1] + 1, dtype=np.int32),
+        offsets,
+        np.array(seconds or lengths, dtype=np.int32),
     )
 
 
@@ -65,6 +65,8 @@ def test_repeated_texts_and_blocks_change_nothing(
 
     for number, encoding in enumerate(tokenizer.encode_batch(repeated)):
         assert rows.batch(np.array([number]))["input_ids"][0].tolist() == encoding.ids
+    assert rows.text_numbers.tolist() == [0, 1, 0, 2, 3, 1]
+    assert len(rows.ids) == rows.text_lengths.sum()
 
 
 def test_no_texts_give_no_rows(tokenizer: Tokenizer) -> None:
@@ -99,22 +101,34 @@ def test_batch_holds_each_row_followed_by_padding(case: tuple[list[int], list[in
 
 
 @given(lengths_and_picks)
-def test_lengths_of_some_rows_are_theirs_among_all(case: tuple[list[int], list[int]]) -> None:
+def test_rows_of_equal_text_share_its_tokens(case: tuple[list[int], list[int]]) -> None:
     lengths, picks = case
     rows = rows_of(lengths)
 
-    assert rows.lengths.tolist() == lengths
-    assert rows.lengths_of(np.array(picks)).tolist() == [lengths[pick] for pick in picks]
+    taken = rows.take(np.array(picks))
+
+    assert taken.ids is rows.ids
+    assert len(taken) == len(picks)
+    assert taken.lengths.tolist() == [lengths[pick] for pick in picks]
+    assert taken.text_lengths.tolist() == lengths
 
 
-def test_rows_taken_in_blocks_stay_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainables.data.token_rows.BLOCK_ROWS", 2)
-    rows = rows_of([2, 3, 1, 4])
+def test_the_texts_of_the_first_rows_are_theirs_alone() -> None:
+    rows = rows_of([2, 3, 1, 4]).take(np.array([0, 1, 0, 2, 1, 3]))
 
-    taken = rows.take(np.array([3, 0, 2, 1, 3]))
+    texts = rows.take(np.arange(3)).texts()
 
-    assert taken.ids.tolist() == [7, 8, 9, 10, 1, 2, 6, 3, 4, 5, 7, 8, 9, 10]
-    assert taken.lengths.tolist() == [4, 2, 1, 3, 4]
+    assert texts.lengths.tolist() == [2, 3]
+    assert texts.batch(np.array([1]))["input_ids"].tolist() == [[3, 4, 5]]
+    assert len(rows.take(np.arange(0)).texts()) == 0
+
+
+def test_second_segments_are_cut_from_their_rows() -> None:
+    rows = rows_of([2, 3, 1], [1, 3, 0]).take(np.array([2, 0, 1, 0]))
+
+    segments = rows.second_segments(np.array([1, 2, 0, 3]))
+
+    assert [segment.tolist() for segment in segments] == [[2], [], [6], [2]]
 
 
 @given(lengths_and_picks)
@@ -138,13 +152,10 @@ def test_concatenated_parts_keep_their_rows() -> None:
     assert both.batch(np.array([3]))["token_type_ids"].tolist() == [[0, 0, 1, 1]]
 
 
-def test_a_slice_of_offsets_can_be_concatenated() -> None:
-    whole = rows_of([2, 3, 1])
-    tail = TokenRows(
-        ids=whole.ids, offsets=whole.offsets[1:], second_starts=whole.second_starts[1:]
-    )
+def test_parts_whose_rows_share_texts_can_be_concatenated() -> None:
+    part = rows_of([2, 3, 1]).take(np.array([2, 0, 2]))
 
-    both = concatenate([tail, tail])
+    both = concatenate([part.texts(), part])
 
-    assert both.lengths.tolist() == [3, 1, 3, 1]
-    assert both.batch(np.array([2]))["input_ids"].tolist() == [[3, 4, 5]]
+    assert both.lengths.tolist() == [2, 3, 1, 1, 2, 1]
+    assert both.batch(np.array([3, 4]))["input_ids"].tolist() == [[6, 0], [1, 2]]
