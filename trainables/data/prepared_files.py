@@ -13,7 +13,9 @@ import pyarrow
 import pyarrow.parquet
 
 from trainables.data.config import SPLIT_NAMES
+from trainables.data.fields import Fields
 from trainables.data.raw_fields import RawFields
+from trainables.data.row_blocks import narrow_numbers, row_blocks, take_rows
 from trainables.data.text_column import BLOCK_ROWS as TEXT_BLOCK_ROWS
 from trainables.data.text_column import TextColumn, number_rows
 from trainables.data.token_rows import BLOCK_ROWS, TextLayout, TokenRows
@@ -53,29 +55,22 @@ def write_prepared(
     Raises:
         OSError: if there is no room.
     """
-    order = np.argsort(table.split, kind="stable")
-    texts = [TextColumn.of(column).take(order) for column in table.texts]
+    order = _by_split(table.split)
     tokenizer = load_tokenizer(encoder_folder, max_tokens=max_tokens)
-    lengths, second_starts = _write_tokens(texts, tokenizer, table.layout, folder)
-    fields = table.fields.fit(np.flatnonzero(table.split == 0), table.impressions)
-    arrays = {
-        "offsets": _offsets(lengths),
-        "second_starts": second_starts,
-        "clicks": table.clicks[order],
-        "impressions": table.impressions[order],
-        "groups": table.groups[order],
-    }
+    _write_tokens(table.texts, order, tokenizer, table.layout, folder)
+    arrays = {"clicks": table.clicks, "impressions": table.impressions, "groups": table.groups}
     if table.propensities is not None:
-        arrays[PROPENSITIES] = table.propensities[order]
-    encoded = table.fields.take(order).encode(fields, len(order))
-    arrays.update(
-        {name: a.ravel() for name, a in zip(FIELD_ARRAYS, encoded, strict=True) if a.size}
-    )
+        arrays[PROPENSITIES] = table.propensities
     for name, array in arrays.items():
+        # Groups are kept as wide as in every version.
+        dtype = np.dtype(np.int64) if name == "groups" else array.dtype
         # Not np.save, which says of a full disk only how many numbers were written.
-        with ArrayFile(folder / f"{name}.npy", array.dtype) as file:
-            file.append(array)
-    _write_rows(texts, table.fields.take(order), folder / TEXTS_FILE)
+        with ArrayFile(folder / f"{name}.npy", dtype) as file:
+            for block in row_blocks(len(order)):
+                file.append(array[order[block]])
+    fields = table.fields.fit(np.flatnonzero(table.split == 0), table.impressions)
+    _write_fields(table.fields, order, fields, folder)
+    _write_rows(table.texts, table.fields, order, folder / TEXTS_FILE)
     training = table.split == 0
     impressions = table.impressions[training].sum(dtype=np.float64)
     description = {
@@ -96,33 +91,69 @@ def write_prepared(
             os.fsync(file.fileno())
 
 
+def _by_split(split: np.ndarray) -> np.ndarray:
+    """Order rows by split, and within one as they are."""
+    parts = (np.flatnonzero(split == part) for part in range(len(SPLIT_NAMES)))
+    order = np.empty(len(split), dtype=narrow_numbers(len(split)))
+    start = 0
+    for rows in parts:
+        order[start : start + len(rows)] = rows
+        start += len(rows)
+    return order
+
+
 def _write_tokens(
-    texts: Sequence[TextColumn], tokenizer: "Tokenizer", layout: TextLayout, folder: Path
-) -> tuple[np.ndarray, np.ndarray]:
-    """Write ``ids.npy``; return the rows' lengths and second starts, each int32 (n,)."""
+    texts: Sequence[TextColumn],
+    order: np.ndarray,
+    tokenizer: "Tokenizer",
+    layout: TextLayout,
+    folder: Path,
+) -> None:
+    """Write ``ids.npy``, ``offsets.npy`` and ``second_starts.npy`` of the rows in an order."""
     codes, first = number_rows([column.codes for column in texts])
-    lengths, second_starts = np.empty(len(first), np.int32), np.empty(len(first), np.int32)
     is_repetitive = len(first) < len(codes)
+    rows = first if is_repetitive else order
+    lengths, second_starts = np.empty(len(rows), np.int32), np.empty(len(rows), np.int32)
     path = folder / ("distinct.npy" if is_repetitive else "ids.npy")
     with ArrayFile(path, np.dtype(np.int32)) as file:
         done = 0
-        for block in token_blocks(texts, first, tokenizer, layout):
+        for block in token_blocks(texts, rows, tokenizer, layout):
             file.append(block.ids)
             lengths[done : done + len(block)] = block.lengths
             second_starts[done : done + len(block)] = block.second_starts
             done += len(block)
-    if not is_repetitive:
-        return lengths, second_starts
-    offsets = _offsets(lengths)
-    with ArrayFile(folder / "ids.npy", np.dtype(np.int32)) as file:
+    if is_repetitive:
+        codes = take_rows(codes, order)
+        distinct = (path, _offsets(lengths), second_starts)
+        _write_repeated(distinct, codes, folder / "ids.npy")
+        path.unlink()
+        lengths, second_starts = take_rows(lengths, codes), take_rows(second_starts, codes)
+    del codes
+    with ArrayFile(folder / "second_starts.npy", np.dtype(np.int32)) as file:
+        file.append(second_starts)
+    with ArrayFile(folder / "offsets.npy", np.dtype(np.int64)) as file:
+        total = 0
+        file.append(np.zeros(1, np.int64))
+        for part in row_blocks(len(lengths)):
+            offsets = total + np.cumsum(lengths[part], dtype=np.int64)
+            total = int(offsets[-1])
+            file.append(offsets)
+
+
+def _write_repeated(
+    distinct: tuple[Path, np.ndarray, np.ndarray], codes: np.ndarray, path: Path
+) -> None:
+    """Write the tokens of all rows, from those of the distinct ones."""
+    distinct_path, offsets, second_starts = distinct
+    with ArrayFile(path, np.dtype(np.int32)) as file:
         for start in range(0, len(codes), BLOCK_ROWS):
             # Mapped anew for each block, so that the pages that were read don't pile up.
-            distinct = TokenRows(
-                ids=np.load(path, mmap_mode="r"), offsets=offsets, second_starts=second_starts
+            tokens = TokenRows(
+                ids=np.load(distinct_path, mmap_mode="r"),
+                offsets=offsets,
+                second_starts=second_starts,
             )
-            file.append(distinct.take(codes[start : start + BLOCK_ROWS]).ids)
-    path.unlink()
-    return lengths[codes], second_starts[codes]
+            file.append(tokens.take(codes[start : start + BLOCK_ROWS]).ids)
 
 
 def _offsets(lengths: np.ndarray) -> np.ndarray:
@@ -131,7 +162,19 @@ def _offsets(lengths: np.ndarray) -> np.ndarray:
     return offsets
 
 
-def _write_rows(texts: Sequence[TextColumn], fields: RawFields, path: Path) -> None:
+def _write_fields(raw: RawFields, order: np.ndarray, fields: Fields, folder: Path) -> None:
+    """Write the rows' codes and numbers, those that there are."""
+    encoded = raw.encode(fields, len(order))
+    for name, array in zip(FIELD_ARRAYS, encoded, strict=True):
+        if array.size:
+            with ArrayFile(folder / f"{name}.npy", array.dtype) as file:
+                for block in row_blocks(len(order)):
+                    file.append(array[order[block]].ravel())
+
+
+def _write_rows(
+    texts: Sequence[TextColumn], fields: RawFields, order: np.ndarray, path: Path
+) -> None:
     """Write what rows held before they became numbers: texts, categories, numbers and times."""
     values = fields.values()
     text = pyarrow.large_string()
@@ -145,10 +188,10 @@ def _write_rows(texts: Sequence[TextColumn], fields: RawFields, path: Path) -> N
         ]
     )
     with pyarrow.parquet.ParquetWriter(path, schema) as writer:
-        for start in range(0, len(texts[0]), TEXT_BLOCK_ROWS):
-            part = slice(start, start + TEXT_BLOCK_ROWS)
+        for start in range(0, len(order), TEXT_BLOCK_ROWS):
+            rows = order[start : start + TEXT_BLOCK_ROWS]
             columns = [
-                column[part].arrow() if isinstance(column, TextColumn) else column[part]
+                column.take(rows).arrow() if isinstance(column, TextColumn) else column[rows]
                 for column in (*texts, *values.values())
             ]
             writer.write_table(pyarrow.table(columns, schema=schema))

@@ -16,7 +16,7 @@ from trainables.data.fields import (
     stack_codes,
     stack_numbers,
 )
-from trainables.data.row_blocks import row_blocks, take_rows
+from trainables.data.row_blocks import hash_numbers, row_blocks, take_rows
 from trainables.data.text_column import TextColumn
 
 
@@ -72,7 +72,7 @@ class RawFields:
             hashes[present] = column.take(present).hashes()
             yield hashes
         for numbers in self._all_numbers():
-            yield pd.util.hash_array(numbers)
+            yield hash_numbers(numbers)
 
     def content(self) -> Iterator[memoryview | bytes]:
         """Return bytes that are equal for equal fields."""

@@ -7,6 +7,7 @@ million rows each of those takes 400 MB; for a block of them, nothing that count
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import pandas as pd
 
 BLOCK_ROWS = 1_000_000
 """Rows of a block."""
@@ -55,3 +56,12 @@ def map_rows(
 def narrow_numbers(num_rows: int) -> type[np.signedinteger]:  # type: ignore[type-arg]
     """Return the narrower integer that can number rows."""
     return np.int32 if num_rows < 2**31 else np.int64
+
+
+def hash_numbers(numbers: np.ndarray) -> np.ndarray:
+    """Hash numbers as pandas does, uint64 (n,); the same in every process."""
+    return map_rows(
+        lambda block: pd.util.hash_array(np.ascontiguousarray(numbers[block])),
+        len(numbers),
+        np.uint64,
+    )
