@@ -59,8 +59,9 @@ def read_texts(problems: Problems, name: str, *, may_be_blank: bool) -> TextColu
 def _texts_among_others(problems: Problems, name: str, *, may_be_blank: bool) -> TextColumn | None:
     """Read a column that isn't all text; None where none of it is."""
     column = problems.source.columns[name]
-    if may_be_blank and bool(column.others.isna().any()):
-        # With texts for what is missing it becomes a column of objects.
+    moments = pd.api.types.is_datetime64_any_dtype(column.others.dtype)
+    if may_be_blank and not moments and bool(column.others.isna().any()):
+        # Objects: texts for what is missing, and numbers. Nobody means moments to be text.
         column = column.coded()
         series = column.others.astype(object).where(column.others.notna().to_numpy(), "")
     else:
