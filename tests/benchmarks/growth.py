@@ -19,9 +19,9 @@ in processes of its own with two threads, sizes in turns, and medians are compar
 - ``five_million_rss_gb``: peak resident memory of preparing the largest table, and as many single
   impressions of a simulated log, whichever is more. Not with ``--quick``.
 
-With ``--rows 50000000`` one thing is measured instead: ``rows_rss_gb``, peak resident memory of loading
-and preparing a log of so many single impressions, from a folder of Parquet files or, with ``--csv``,
-from one CSV file.
+With ``--rows 50000000`` one thing is measured instead: ``rows_rss_gb``, peak resident memory of
+loading and preparing a log of so many single impressions, from a folder of Parquet files or, with
+``--csv``, from one CSV file.
 
 All of them hold at or below their targets. ``--data`` is a table whose ``headline``s are repeated
 with a number of their own; without it titles of a simulated log are. The last line is JSON.

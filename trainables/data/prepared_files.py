@@ -122,22 +122,23 @@ def _write_tokens(
             lengths[done : done + len(block)] = block.lengths
             second_starts[done : done + len(block)] = block.second_starts
             done += len(block)
+    # Which of them each row is, in the order of the file.
+    codes = take_rows(codes, order) if is_repetitive else np.arange(len(rows), dtype=order.dtype)
     if is_repetitive:
-        codes = take_rows(codes, order)
         distinct = (path, _offsets(lengths), second_starts)
         _write_repeated(distinct, codes, folder / "ids.npy")
         path.unlink()
-        lengths, second_starts = take_rows(lengths, codes), take_rows(second_starts, codes)
-    del codes
-    with ArrayFile(folder / "second_starts.npy", np.dtype(np.int32)) as file:
-        file.append(second_starts)
-    with ArrayFile(folder / "offsets.npy", np.dtype(np.int64)) as file:
-        total = 0
-        file.append(np.zeros(1, np.int64))
-        for part in row_blocks(len(lengths)):
-            offsets = total + np.cumsum(lengths[part], dtype=np.int64)
-            total = int(offsets[-1])
-            file.append(offsets)
+    with (
+        ArrayFile(folder / "second_starts.npy", np.dtype(np.int32)) as starts_file,
+        ArrayFile(folder / "offsets.npy", np.dtype(np.int64)) as offsets_file,
+    ):
+        total = np.zeros(1, np.int64)
+        offsets_file.append(total)
+        for part in row_blocks(len(codes)):
+            starts_file.append(second_starts[codes[part]])
+            offsets = total + np.cumsum(lengths[codes[part]], dtype=np.int64)
+            offsets_file.append(offsets)
+            total = offsets[-1:]
 
 
 def _write_repeated(

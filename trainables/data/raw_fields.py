@@ -161,4 +161,6 @@ def _renumbered(codes: np.ndarray, names: Sequence[str | None]) -> TextColumn:
     for place, name in enumerate(names):
         places[place] = numbers.setdefault(name, len(numbers)) if name else -1
     places[-1] = -1
-    return TextColumn(distinct=TextColumn.of(list(numbers)).distinct, codes=take_rows(places, codes))
+    return TextColumn(
+        distinct=TextColumn.of(list(numbers)).distinct, codes=take_rows(places, codes)
+    )

@@ -165,7 +165,7 @@ def _content_keys(rows: CheckedRows) -> np.ndarray:
     return keys
 
 
-def _fingerprint(  # noqa: PLR0913 - all that a table is
+def _fingerprint(
     columns: Columns,
     task: TaskConfig,
     rows: CheckedRows,

@@ -172,7 +172,8 @@ def number_rows(columns: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         columns: For each column int (n,): from 0, equal values have equal numbers.
 
     Returns:
-        int32 (n,), int64 beyond 2^31 rows: each row's number; int64 (distinct,): where each number occurs first.
+        int32 (n,), int64 beyond 2^31 rows: each row's number; int64 (distinct,): where each number
+        occurs first.
     """
     num_rows = len(columns[0])
     numbers = np.zeros(num_rows, dtype=narrow_numbers(num_rows))
