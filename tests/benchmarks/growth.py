@@ -19,6 +19,10 @@ in processes of its own with two threads, sizes in turns, and medians are compar
 - ``five_million_rss_gb``: peak resident memory of preparing the largest table, and as many single
   impressions of a simulated log, whichever is more. Not with ``--quick``.
 
+With ``--rows 50000000`` one thing is measured instead: ``rows_rss_gb``, peak resident memory of
+loading and preparing a log of so many single impressions, from a folder of Parquet files or, with
+``--csv``, from one CSV file.
+
 All of them hold at or below their targets. ``--data`` is a table whose ``headline``s are repeated
 with a number of their own; without it titles of a simulated log are. The last line is JSON.
 """
@@ -59,6 +63,7 @@ TARGETS = {
     "train_seconds_per_sample": 1.1,
     "train_peak_memory": 1.1,
     "five_million_rss_gb": 3.0,
+    "rows_rss_gb": 3.0,
 }
 
 
@@ -90,15 +95,30 @@ def write_impressions(rows: int, folder: Path) -> None:
     write_simulation(simulate(SimulationConfig(num_impressions=rows + 5)), folder)
 
 
-def prepare_table(path: Path, out: Path) -> float:
-    """Prepare a table and return the seconds that it took."""
+def write_log(rows: int, path: Path) -> None:
+    """Write a log of any length in little memory: impressions of a simulated one, drawn again."""
+    from trainables.data.simulate import SimulationConfig, simulate
+
+    log = simulate(SimulationConfig()).log[["query", "title", "label"]]
+    rng = np.random.default_rng(0)
+    if path.suffix != ".csv":
+        path.mkdir()
+    for start in range(0, rows, PART_ROWS):
+        part = log.iloc[rng.integers(len(log), size=min(PART_ROWS, rows - start))]
+        if path.suffix == ".csv":
+            part.to_csv(path, mode="a", header=start == 0, index=False)
+        else:
+            part.to_parquet(path / f"part-{start:09d}.parquet", index=False)
+
+
+def prepare_table(path: Path, out: Path, *, single: bool = False) -> dict[str, float]:
+    """Prepare a table of counts, or of single impressions; return the seconds that it took."""
     from trainables.data.config import Columns, DataConfig, SplitConfig
     from trainables.data.prepared import prepare
     from trainables.data.table import load_clicks
     from trainables.encoder import EncoderConfig
     from trainables.task import TaskConfig
 
-    single = path.suffix == ".parquet"
     outcome = {"label": "label"} if single else {"clicks": "clicks", "impressions": "impressions"}
     config = DataConfig(
         path=str(path),
@@ -106,8 +126,11 @@ def prepare_table(path: Path, out: Path) -> float:
         split=SplitConfig(by="group"),
     )
     started = time.perf_counter()
-    prepare(load_clicks(config, TaskConfig()), EncoderConfig(max_tokens=MAX_TOKENS), out)
-    return time.perf_counter() - started
+    table = load_clicks(config, TaskConfig())
+    loaded = time.perf_counter()
+    prepare(table, EncoderConfig(max_tokens=MAX_TOKENS), out)
+    done = time.perf_counter()
+    return {"load_s": loaded - started, "prepare_s": done - loaded, "seconds": done - started}
 
 
 class Done(Exception):  # noqa: N818
@@ -170,9 +193,13 @@ def child(what: str, arguments: Sequence[str]) -> None:
         fixed = []
         for _ in range(3):
             with tempfile.TemporaryDirectory(dir=out.parent) as again:
-                fixed.append(prepare_table(small, Path(again)))
-        seconds = prepare_table(table, out)
+                fixed.append(prepare_table(small, Path(again))["seconds"])
+        seconds = prepare_table(table, out, single=table.suffix == ".parquet")["seconds"]
         print(json.dumps({"seconds": seconds - statistics.median(fixed)}))
+    elif what == "log":
+        write_log(int(arguments[0]), Path(arguments[1]))
+    elif what == "prepare-log":
+        print(json.dumps(prepare_table(Path(arguments[0]), Path(arguments[1]), single=True)))
     else:
         print(json.dumps(train(Path(arguments[0]), int(arguments[1]))))
 
@@ -266,9 +293,19 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small tables, one repeat")
     parser.add_argument("--repeats", type=int, default=3, help="rounds over all sizes")
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument("--rows", type=int, help="measure a log of so many impressions alone")
+    parser.add_argument("--csv", action="store_true", help="of one CSV file")
     arguments = parser.parse_args()
     if arguments.child:
         child(arguments.child[0], arguments.child[1:])
+        return
+    if arguments.rows:
+        with tempfile.TemporaryDirectory(prefix="clicktune-benchmark-") as name:
+            log = Path(name) / ("log.csv" if arguments.csv else "log")
+            run("log", arguments.rows, log)
+            measured = run("prepare-log", log, Path(name) / "prepared")
+        details = {"rows": arguments.rows, "csv": arguments.csv, **measured}
+        print(json.dumps(result({"rows_rss_gb": measured["resident"] / 1e9}, details)))
         return
     sizes = QUICK_SIZES if arguments.quick else SIZES
     with tempfile.TemporaryDirectory(prefix="clicktune-benchmark-") as name:

@@ -1,12 +1,14 @@
 """What is suspicious in a table: rows that repeat training rows, columns that hold the label."""
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from trainables.data.config import SPLIT_NAMES, Columns, DataConfig, SplitName
+from trainables.data.row_blocks import hash_numbers, map_rows, narrow_numbers
 from trainables.data.table import ClickTable
 from trainables.metrics import METRICS
 from trainables.scored_rows import ScoredRows
@@ -128,12 +130,12 @@ def _number_contents(table: ClickTable) -> np.ndarray:
     have the same one has a chance of 1 in 10,000.
     """
     keys = np.zeros(len(table), dtype=np.uint64)
-    texts = (pd.util.hash_array(column.codes) for column in table.texts)
+    texts = (hash_numbers(column.codes) for column in table.texts)
     fields = itertools.islice(table.fields.hashes(), len(table.fields.names))
     for hashed in itertools.chain(texts, fields):
         keys *= np.uint64(1_000_003)
         keys += hashed
-    numbers: np.ndarray = pd.factorize(keys)[0]
+    numbers: np.ndarray = pd.factorize(keys)[0].astype(narrow_numbers(len(keys)))
     return numbers
 
 
@@ -150,15 +152,15 @@ def _content(table: ClickTable, row: int) -> str:
     return " | ".join([*filter(None, texts), *fields])
 
 
-def _column_codes(table: ClickTable, columns: Columns) -> list[tuple[str, np.ndarray]]:
+def _column_codes(table: ClickTable, columns: Columns) -> Iterator[tuple[str, np.ndarray]]:
     """Number the values of each column that a model sees, from 0; a missing one is a value too."""
-    codes = [(name, text.codes) for name, text in zip(columns.text, table.texts, strict=False)]
+    for name, text in zip(columns.text, table.texts, strict=False):
+        yield name, text.codes
     for name, values in table.fields.values().items():
         if isinstance(values, np.ndarray):
-            codes.append((name, _binned(values, table.split == 0)))
+            yield name, _binned(values, table.split == 0)
         else:
-            codes.append((name, values.codes + 1))
-    return codes
+            yield name, values.codes + 1
 
 
 def _binned(numbers: np.ndarray, training: np.ndarray) -> np.ndarray:
@@ -167,20 +169,28 @@ def _binned(numbers: np.ndarray, training: np.ndarray) -> np.ndarray:
     edges = known[np.flatnonzero(np.diff(known, prepend=np.nan))]
     if len(edges) > MAX_POINTS:
         edges = np.unique(known[np.arange(1, NUM_BINS) * len(known) // NUM_BINS])
-    return np.where(missing, 0, 1 + np.searchsorted(edges, numbers, side="right"))
+    return map_rows(
+        lambda block: np.where(
+            missing[block], 0, 1 + np.searchsorted(edges, numbers[block], side="right")
+        ),
+        len(numbers),
+        np.int32,
+    )
 
 
 def _score_alone(codes: np.ndarray, table: ClickTable) -> float | None:
     training, validation = table.split == 0, table.split == 1
-    clicks, impressions = table.clicks.astype(np.float64), table.impressions.astype(np.float64)
-    clicked = clicks[validation].sum()
-    if min(clicked, impressions[validation].sum() - clicked) < MIN_OUTCOMES:
+    clicked, shown = (
+        float(counts[validation].sum(dtype=np.float64))
+        for counts in (table.clicks, table.impressions)
+    )
+    if min(clicked, shown - clicked) < MIN_OUTCOMES:
         return None
     size = int(codes.max()) + 1
     fitted, scored = (
         [
             np.bincount(codes[inside], weights=counts[inside], minlength=size)
-            for counts in (clicks, impressions)
+            for counts in (table.clicks, table.impressions)
         ]
         for inside in (training, validation)
     )

@@ -4,20 +4,26 @@ import numpy as np
 import pandas as pd
 
 from trainables.data.problems import Problems, shown
-from trainables.data.raw_fields import category_column
+from trainables.data.raw_fields import category_column, renamed_categories
+from trainables.data.row_blocks import take_rows
+from trainables.data.source_column import SourceColumn
 from trainables.data.text_column import TextColumn
 
 PART_NAMES = {"train": 0, "training": 0, "valid": 1, "validation": 1, "val": 1, "test": 2}
 """How a table may name the parts of its split."""
 TOO_FAR = "is too far away: write times between the years 1679 and 2261"
+NO_TEXT = "is not text: drop the row or fill in its text"
 FAR_SECONDS = 9.2e9
 """From 1970, either way: beyond it nanoseconds don't fit into 64 bits."""
 
 
 def read_categories(problems: Problems, name: str) -> TextColumn:
     """Read a column's categories; code -1 where one is missing."""
+    column = problems.source.columns[name]
     try:
-        return category_column(_column(problems, name))
+        if column.texts is not None:
+            return renamed_categories(column.texts)
+        return _of_rows(column, category_column(column.others))
     except TypeError as error:
         problems.add(name, f"can't be read as categories: {error}")
         return TextColumn.of([])
@@ -25,68 +31,93 @@ def read_categories(problems: Problems, name: str) -> TextColumn:
 
 def read_parts(problems: Problems, name: str) -> np.ndarray:
     """Read the split's part of each row, int8 (n,)."""
-    column = _as_texts(_column(problems, name))
+    column = _as_texts(problems.source.columns[name])
     numbers = [PART_NAMES.get(text.strip().lower(), -1) for text in column.distinct.to_pylist()]
-    parts = np.array([*numbers, -1], dtype=np.int8)[column.codes]
+    parts = take_rows(np.array([*numbers, -1], dtype=np.int8), column.codes)
     problems.add_rows(name, parts < 0, "is no part of a split: use train, validation or test")
     known: np.ndarray = np.maximum(parts, 0)
     return known
 
 
-def _column(problems: Problems, name: str) -> pd.Series:
-    series = problems.source.frame[name]
-    if isinstance(series.dtype, pd.CategoricalDtype):
-        return series.astype(series.cat.categories.dtype)
-    return series
-
-
 def read_texts(problems: Problems, name: str, *, may_be_blank: bool) -> TextColumn:
     """Read a column's texts; none is missing, and none blank unless it may be."""
-    series = _column(problems, name)
-    if may_be_blank:
-        series = series.where(series.notna().to_numpy(), "")
-    if not pd.api.types.is_string_dtype(series.dtype) and series.dtype != object:
-        problems.add(
-            name, f"holds {series.dtype} values such as {shown(series.iloc[0])}; expected text"
-        )
-        return TextColumn.of([])
-    if series.dtype == object:
-        not_text = ~series.map(lambda value: isinstance(value, str)).to_numpy(dtype=bool)
-        series = series.where(~not_text, "-")
+    column = problems.source.columns[name]
+    if column.texts is None:
+        texts = _texts_among_others(problems, name, may_be_blank=may_be_blank)
+        if texts is None:
+            return TextColumn.of([])
+    elif may_be_blank:
+        texts = column.texts.filled()
     else:
-        not_text = series.isna().to_numpy()
-    problems.add_rows(name, not_text, "is not text: drop the row or fill in its text")
-    column = TextColumn.of(series)
+        texts = column.texts
+        problems.add_rows(name, texts.codes < 0, NO_TEXT)
     if not may_be_blank:
-        problems.add_rows(name, column.are_blank(), "is blank: drop the row or fill in its text")
-    return column
+        problems.add_rows(name, texts.are_blank(), "is blank: drop the row or fill in its text")
+    return texts
+
+
+def _texts_among_others(problems: Problems, name: str, *, may_be_blank: bool) -> TextColumn | None:
+    """Read a column that isn't all text; None where none of it is."""
+    column = problems.source.columns[name]
+    moments = pd.api.types.is_datetime64_any_dtype(column.others.dtype)
+    if may_be_blank and not moments and bool(column.others.isna().any()):
+        # Objects: texts for what is missing, and numbers. Nobody means moments to be text.
+        column = column.coded()
+        series = column.others.astype(object).where(column.others.notna().to_numpy(), "")
+    else:
+        series = column.others
+    if series.dtype != object:
+        problems.add(
+            name, f"holds {column.kind} values such as {shown(column.value(0))}; expected text"
+        )
+        return None
+    not_text = ~series.map(lambda value: isinstance(value, str)).to_numpy(dtype=bool)
+    problems.add_rows(name, column.of_rows(not_text), NO_TEXT)
+    return _of_rows(column, TextColumn.of(series.where(~not_text, "-")))
+
+
+def _of_rows(column: SourceColumn, of_values: TextColumn) -> TextColumn:
+    """Give each row what its value is as text."""
+    return TextColumn(distinct=of_values.distinct, codes=column.of_rows(of_values.codes))
 
 
 def read_numbers(problems: Problems, name: str, *, may_be_missing: bool = False) -> np.ndarray:
     """Read a column's numbers, float64 (n,); NaN where one is missing or wrong."""
-    series = _column(problems, name)
-    missing = series.isna().to_numpy()
-    if pd.api.types.is_datetime64_any_dtype(series.dtype):
-        problems.add(name, f"holds {series.dtype} values; expected numbers")
-        return np.full(len(series), np.nan)
-    if pd.api.types.is_string_dtype(series.dtype) or series.dtype == object:
-        column = TextColumn.of(series)
-        texts = _stripped(column)
-        # A last entry for the code of a missing value, -1.
-        empty = np.append((texts == "") | (texts.str.lower() == "nan"), values=True)
-        # A CSV file writes booleans as words.
-        texts = texts.replace({"True": "1", "False": "0", "true": "1", "false": "0"})
-        values = pd.to_numeric(texts, errors="coerce").to_numpy(np.float64, na_value=np.nan)
-        missing = missing | empty[column.codes]
-        numbers = np.append(values, np.nan)[column.codes]
-    else:
-        numbers = pd.to_numeric(series, errors="coerce").to_numpy(np.float64, na_value=np.nan)
-    if not may_be_missing:
-        problems.add_rows(name, missing, "is missing: drop the row or fill in a number")
+    column = problems.source.columns[name]
+    if column.texts is None and pd.api.types.is_datetime64_any_dtype(column.others.dtype):
+        problems.add(name, f"holds {column.kind} values; expected numbers")
+        return np.full(len(column), np.nan)
+    numbers, missing = _parsed(column)
     finite = np.isfinite(numbers)
-    problems.add_rows(name, ~missing & ~finite, "is not a finite number")
+    if not may_be_missing and missing.any():
+        advice = "is missing: drop the row or fill in a number"
+        problems.add_rows(name, column.of_rows(missing), advice)
+    if (wrong := ~missing & ~finite).any():
+        problems.add_rows(name, column.of_rows(wrong), "is not a finite number")
     # NaN compares false with everything, so that one wrong value isn't reported several times.
-    return np.where(finite, numbers, np.nan)
+    return column.of_rows(numbers if finite.all() else np.where(finite, numbers, np.nan))
+
+
+def _parsed(column: SourceColumn) -> tuple[np.ndarray, np.ndarray]:
+    """Return the number of each of a column's values, and whether it is missing."""
+    if column.texts is None and column.others.dtype != object:
+        missing = column.others.isna().to_numpy()
+        numbers = pd.to_numeric(column.others, errors="coerce").to_numpy(
+            np.float64, na_value=np.nan
+        )
+        return numbers, missing
+    written = _as_texts(column) if column.texts is not None else TextColumn.of(column.others)
+    texts = _stripped(written)
+    # A last entry for the code of a missing value, -1.
+    missing = np.append((texts == "") | (texts.str.lower() == "nan"), values=True)
+    # A CSV file writes booleans as words.
+    texts = texts.replace({"True": "1", "False": "0", "true": "1", "false": "0"})
+    values = pd.to_numeric(texts, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    numbers = np.append(values, np.nan)
+    if column.texts is not None:
+        return numbers, missing
+    missing = column.others.isna().to_numpy() | missing[written.codes]
+    return numbers[written.codes], missing
 
 
 def _stripped(column: TextColumn) -> pd.Series:
@@ -96,21 +127,31 @@ def _stripped(column: TextColumn) -> pd.Series:
 
 def read_groups(problems: Problems, name: str) -> TextColumn:
     """Read a column's group names as text."""
-    series = _column(problems, name)
-    groups = _as_texts(series)
-    missing = series.isna().to_numpy() | groups.are_blank()
+    column = problems.source.columns[name]
+    groups = _as_texts(column)
+    missing = groups.are_blank()
+    missing |= _missing(column)
     problems.add_rows(name, missing, "is missing: every row needs a group")
     return groups
 
 
-def _as_texts(series: pd.Series) -> TextColumn:
+def _missing(column: SourceColumn) -> np.ndarray:
+    """Return which rows have no value, bool (n,)."""
+    if column.texts is not None:
+        return column.texts.codes < 0
+    return column.of_rows(column.others.isna().to_numpy())
+
+
+def _as_texts(column: SourceColumn) -> TextColumn:
     """Write a column's values as text, each distinct one once."""
-    if series.dtype == object or pd.api.types.is_string_dtype(series.dtype):
-        return TextColumn.of(series)
-    values, distinct = pd.factorize(series)
+    if column.texts is not None:
+        return column.texts
+    if column.others.dtype == object:
+        return _of_rows(column, TextColumn.of(column.others))
+    values, distinct = pd.factorize(column.others)
     written = TextColumn.of(pd.Series(distinct).astype("str"))
-    codes = np.append(written.codes, np.int32(-1))[values]
-    return TextColumn(distinct=written.distinct, codes=codes)
+    codes = take_rows(np.append(written.codes, np.int32(-1)), values)
+    return _of_rows(column, TextColumn(distinct=written.distinct, codes=codes))
 
 
 def read_times(problems: Problems, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -120,32 +161,35 @@ def read_times(problems: Problems, name: str) -> tuple[np.ndarray, np.ndarray]:
         (n,) numbers that grow with time, exactly as given; float64 (n,) seconds since 1970, which
         numbers are taken for.
     """
-    series = _column(problems, name)
-    missing = series.isna().to_numpy()
+    column = problems.source.columns[name]
+    missing = _missing(column)
     problems.add_rows(name, missing, "is missing: every row needs a timestamp")
-    if pd.api.types.is_datetime64_any_dtype(series.dtype):
-        nanoseconds, far = _as_nanoseconds(series)
-        problems.add_rows(name, far, TOO_FAR)
-        return nanoseconds, nanoseconds / 1e9
-    if pd.api.types.is_numeric_dtype(series.dtype):
-        numbers = series.to_numpy(np.float64, na_value=0.0) if missing.any() else series.to_numpy()
-        return _finite_times(problems, name, numbers)
-    column = _as_texts(series)
-    text = _stripped(column)
+    if column.texts is None and pd.api.types.is_datetime64_any_dtype(column.others.dtype):
+        nanoseconds, far = _as_nanoseconds(column.others)
+        problems.add_rows(name, column.of_rows(far), TOO_FAR)
+        times = column.of_rows(nanoseconds)
+        return times, times / 1e9
+    if column.texts is None and pd.api.types.is_numeric_dtype(column.others.dtype):
+        values = column.widened()
+        numbers = values.to_numpy(np.float64, na_value=0.0) if missing.any() else values.to_numpy()
+        return _finite_times(problems, name, column.of_rows(numbers))
+    written = _as_texts(column)
+    text = _stripped(written)
     as_numbers = pd.to_numeric(text, errors="coerce")
     if bool(as_numbers.notna().all()) and not missing.any():
-        return _finite_times(problems, name, np.asarray(as_numbers)[column.codes])
+        numbers = take_rows(np.asarray(as_numbers), written.codes)
+        return _finite_times(problems, name, numbers)
     parsed = pd.to_datetime(
         text.str.removesuffix(" UTC"), utc=True, format="ISO8601", errors="coerce"
     )
     problems.add_rows(
         name,
-        np.append(parsed.isna(), values=False)[column.codes] & ~missing,
+        take_rows(np.append(parsed.isna(), values=False), written.codes) & ~missing,
         "is not a timestamp: write ISO 8601 (2026-03-01T09:30:00), or numbers that grow with time",
     )
     of_distinct, far = _as_nanoseconds(parsed)
-    problems.add_rows(name, np.append(far, values=False)[column.codes], TOO_FAR)
-    nanoseconds = np.append(of_distinct, 0)[column.codes]
+    problems.add_rows(name, take_rows(np.append(far, values=False), written.codes), TOO_FAR)
+    nanoseconds = take_rows(np.append(of_distinct, 0), written.codes)
     return nanoseconds, nanoseconds / 1e9
 
 

@@ -13,7 +13,9 @@ import pyarrow
 import pyarrow.parquet
 
 from trainables.data.config import SPLIT_NAMES
+from trainables.data.fields import Fields
 from trainables.data.raw_fields import RawFields
+from trainables.data.row_blocks import narrow_numbers, row_blocks, take_rows
 from trainables.data.text_column import BLOCK_ROWS as TEXT_BLOCK_ROWS
 from trainables.data.text_column import TextColumn, number_rows
 from trainables.data.token_rows import TextLayout
@@ -53,27 +55,22 @@ def write_prepared(
     Raises:
         OSError: if there is no room.
     """
-    order = np.argsort(table.split, kind="stable")
-    texts = [TextColumn.of(column).take(order) for column in table.texts]
+    order = _by_split(table.split)
     tokenizer = load_tokenizer(encoder_folder, max_tokens=max_tokens)
-    fields = table.fields.fit(np.flatnonzero(table.split == 0), table.impressions)
-    arrays = {
-        **_write_tokens(texts, tokenizer, table.layout, folder),
-        "clicks": table.clicks[order],
-        "impressions": table.impressions[order],
-        "groups": table.groups[order],
-    }
+    _write_tokens(table.texts, order, tokenizer, table.layout, folder)
+    arrays = {"clicks": table.clicks, "impressions": table.impressions, "groups": table.groups}
     if table.propensities is not None:
-        arrays[PROPENSITIES] = table.propensities[order]
-    encoded = table.fields.take(order).encode(fields, len(order))
-    arrays.update(
-        {name: a.ravel() for name, a in zip(FIELD_ARRAYS, encoded, strict=True) if a.size}
-    )
+        arrays[PROPENSITIES] = table.propensities
     for name, array in arrays.items():
+        # Groups are kept as wide as in every version.
+        dtype = np.dtype(np.int64) if name == "groups" else array.dtype
         # Not np.save, which says of a full disk only how many numbers were written.
-        with ArrayFile(folder / f"{name}.npy", array.dtype) as file:
-            file.append(array)
-    _write_rows(texts, table.fields.take(order), folder / TEXTS_FILE)
+        with ArrayFile(folder / f"{name}.npy", dtype) as file:
+            for block in row_blocks(len(order)):
+                file.append(array[order[block]])
+    fields = table.fields.fit(np.flatnonzero(table.split == 0), table.impressions)
+    _write_fields(table.fields, order, fields, folder)
+    _write_rows(table.texts, table.fields, order, folder / TEXTS_FILE)
     training = table.split == 0
     impressions = table.impressions[training].sum(dtype=np.float64)
     description = {
@@ -94,38 +91,71 @@ def write_prepared(
             os.fsync(file.fileno())
 
 
-def _write_tokens(
-    texts: Sequence[TextColumn], tokenizer: "Tokenizer", layout: TextLayout, folder: Path
-) -> dict[str, np.ndarray]:
-    """Write ``ids.npy``, each distinct row of texts once; return the other arrays of the tokens.
+def _by_split(split: np.ndarray) -> np.ndarray:
+    """Order rows by split, and within one as they are."""
+    parts = (np.flatnonzero(split == part) for part in range(len(SPLIT_NAMES)))
+    order = np.empty(len(split), dtype=narrow_numbers(len(split)))
+    start = 0
+    for rows in parts:
+        order[start : start + len(rows)] = rows
+        start += len(rows)
+    return order
 
-    Returns:
-        ``offsets``, ``second_starts`` and ``text_numbers``, as
-        :class:`trainables.data.token_rows.TokenRows` has them.
+
+def _write_tokens(
+    texts: Sequence[TextColumn],
+    order: np.ndarray,
+    tokenizer: "Tokenizer",
+    layout: TextLayout,
+    folder: Path,
+) -> None:
+    """Write the arrays of :class:`trainables.data.token_rows.TokenRows`, of the rows in an order.
+
+    Each distinct row of texts is tokenized and written once.
     """
-    codes, first = number_rows([column.codes for column in texts])
+    codes = take_rows(number_rows([column.codes for column in texts])[0], order)
+    # Numbered anew, by the first occurrence in that order.
+    codes, first = number_rows([codes])
     # Rows that differ may still read the same where several columns are joined to one segment.
     numbers = np.empty(len(first), np.int32)
     lengths, second_starts = [], []
     done = num_texts = 0
     with ArrayFile(folder / "ids.npy", np.dtype(np.int32)) as file:
-        for block in token_blocks(texts, first, tokenizer, layout):
+        for block in token_blocks(texts, order[first], tokenizer, layout):
             file.append(block.ids)
             lengths.append(block.text_lengths)
             second_starts.append(block.second_starts)
             numbers[done : done + len(block)] = num_texts + block.text_numbers
             done += len(block)
             num_texts += len(block.second_starts)
-    offsets = np.zeros(num_texts + 1, dtype=np.int64)
-    np.cumsum(np.concatenate(lengths), out=offsets[1:])
-    return {
-        "offsets": offsets,
-        "second_starts": np.concatenate(second_starts),
-        "text_numbers": numbers[codes],
-    }
+    with ArrayFile(folder / "text_numbers.npy", np.dtype(np.int32)) as file:
+        for part in row_blocks(len(codes)):
+            file.append(numbers[codes[part]])
+    with ArrayFile(folder / "second_starts.npy", np.dtype(np.int32)) as file:
+        for starts in second_starts:
+            file.append(starts)
+    with ArrayFile(folder / "offsets.npy", np.dtype(np.int64)) as file:
+        total = np.zeros(1, np.int64)
+        file.append(total)
+        for part_lengths in lengths:
+            offsets = total + np.cumsum(part_lengths, dtype=np.int64)
+            file.append(offsets)
+            total = offsets[-1:]
 
 
-def _write_rows(texts: Sequence[TextColumn], fields: RawFields, path: Path) -> None:
+def _write_fields(raw: RawFields, order: np.ndarray, fields: Fields, folder: Path) -> None:
+    """Write the rows' codes and numbers, those that there are."""
+    encoded = raw.encode(fields, len(order))
+    for name, array in zip(FIELD_ARRAYS, encoded, strict=True):
+        if array.size:
+            with ArrayFile(folder / f"{name}.npy", array.dtype) as file:
+                for block in row_blocks(len(order)):
+                    file.append(array[order[block]].ravel())
+
+
+def _write_rows(
+    texts: Sequence[TextColumn], fields: RawFields, order: np.ndarray, path: Path
+) -> None:
     """Write what rows held before they became numbers: texts, categories, numbers and times."""
     values = fields.values()
     text = pyarrow.large_string()
@@ -139,10 +169,10 @@ def _write_rows(texts: Sequence[TextColumn], fields: RawFields, path: Path) -> N
         ]
     )
     with pyarrow.parquet.ParquetWriter(path, schema) as writer:
-        for start in range(0, len(texts[0]), TEXT_BLOCK_ROWS):
-            part = slice(start, start + TEXT_BLOCK_ROWS)
+        for start in range(0, len(order), TEXT_BLOCK_ROWS):
+            rows = order[start : start + TEXT_BLOCK_ROWS]
             columns = [
-                column[part].arrow() if isinstance(column, TextColumn) else column[part]
+                column.take(rows).arrow() if isinstance(column, TextColumn) else column[rows]
                 for column in (*texts, *values.values())
             ]
             writer.write_table(pyarrow.table(columns, schema=schema))

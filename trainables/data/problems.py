@@ -134,7 +134,7 @@ class Problems:
         if not self.found:
             return None
         bad = np.unique(np.concatenate([rows for _, rows, _ in self.found]))
-        num_rows = len(self.source.frame)
+        num_rows = self.source.num_rows
         if len(bad) > max_share * num_rows:
             raise unusable(
                 self.source.path,
@@ -162,7 +162,7 @@ class Problems:
         return BadRows(table=table, num_rows=len(bad), num_source_rows=num_rows)
 
     def _value(self, column: str, row: int) -> str:
-        return shown(self.source.frame[column].iloc[row])
+        return shown(self.source.columns[column].value(row))
 
 
 def unusable(path: str, lines: Sequence[str]) -> ValueError:

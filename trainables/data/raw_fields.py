@@ -16,6 +16,7 @@ from trainables.data.fields import (
     stack_codes,
     stack_numbers,
 )
+from trainables.data.row_blocks import hash_numbers, row_blocks, take_rows
 from trainables.data.text_column import TextColumn
 
 
@@ -41,10 +42,10 @@ class RawFields:
         return RawFields(
             names=self.names,
             categories=tuple(column.take(rows) for column in self.categories),
-            numbers=tuple(column[rows] for column in self.numbers),
+            numbers=tuple(take_rows(column, rows) for column in self.numbers),
             time_name=self.time_name,
             time_parts=self.time_parts,
-            seconds=None if self.seconds is None else self.seconds[rows],
+            seconds=None if self.seconds is None else take_rows(self.seconds, rows),
         )
 
     def values(self) -> dict[str, TextColumn | np.ndarray]:
@@ -68,20 +69,22 @@ class RawFields:
         for column in self.categories:
             present = column.codes >= 0
             hashes = np.zeros(len(column), dtype=np.uint64)
-            hashes[present] = column.take(np.flatnonzero(present)).hashes()
+            hashes[present] = column.take(present).hashes()
             yield hashes
         for numbers in self._all_numbers():
-            yield pd.util.hash_array(numbers)
+            yield hash_numbers(numbers)
 
     def content(self) -> Iterator[memoryview | bytes]:
         """Return bytes that are equal for equal fields."""
         for column in self.categories:
             present = column.codes >= 0
             yield present.data
-            yield from column.take(np.flatnonzero(present)).content()
+            yield from column.take(present).content()
         for numbers in self._all_numbers():
-            # One NaN has many bit patterns.
-            yield np.where(np.isnan(numbers), np.nan, numbers).data
+            for block in row_blocks(len(numbers)):
+                part = numbers[block]
+                # One NaN has many bit patterns.
+                yield np.where(np.isnan(part), np.nan, part).data
 
     def _all_numbers(self) -> Iterator[np.ndarray]:
         yield from self.numbers
@@ -142,6 +145,15 @@ def category_column(values: pd.Series) -> TextColumn:
     return _renumbered(codes, names)
 
 
+def renamed_categories(texts: TextColumn) -> TextColumn:
+    """Write categories that are text alike wherever they come from; code -1 where one is missing.
+
+    Args:
+        texts: The distinct ones are in the order of their first occurrence.
+    """
+    return _renumbered(texts.codes, [as_category(text) for text in texts.distinct.to_pylist()])
+
+
 def _renumbered(codes: np.ndarray, names: Sequence[str | None]) -> TextColumn:
     """Give equal names one number, and blank ones none."""
     numbers: dict[str, int] = {}
@@ -149,4 +161,6 @@ def _renumbered(codes: np.ndarray, names: Sequence[str | None]) -> TextColumn:
     for place, name in enumerate(names):
         places[place] = numbers.setdefault(name, len(numbers)) if name else -1
     places[-1] = -1
-    return TextColumn(distinct=TextColumn.of(list(numbers)).distinct, codes=places[codes])
+    return TextColumn(
+        distinct=TextColumn.of(list(numbers)).distinct, codes=take_rows(places, codes)
+    )

@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +13,7 @@ from trainables.data.config import Columns, DataConfig
 from trainables.data.problems import BadRows
 from trainables.data.raw_fields import RawFields
 from trainables.data.read import read_table
+from trainables.data.row_blocks import hash_numbers, narrow_numbers, row_blocks, take_rows
 from trainables.data.split import split_rows
 from trainables.data.text_column import TextColumn, number_rows
 from trainables.data.token_rows import TextLayout
@@ -32,11 +32,12 @@ class ClickTable:
     impressions: np.ndarray
     """float32 (n,): impressions, times weight."""
     groups: np.ndarray
-    """int64 (n,): rows of equal code belong together; each row its own without a group column."""
+    """int32 (n,), int64 beyond 2^31 rows: rows of equal code belong together; each row its
+    own without a group column."""
     split: np.ndarray
     """int8 (n,): 0 training, 1 validation, 2 test."""
     row_ids: np.ndarray
-    """int64 (n,): number of each row in the source table; of merged rows, the first one's."""
+    """As wide (n,): number of each row in the source table; of merged rows, the first one's."""
     num_source_rows: int
     """Rows of the source table."""
     fields: RawFields
@@ -82,16 +83,16 @@ def load_clicks(config: DataConfig, task: TaskConfig) -> ClickTable:
         ValueError: if it can't be read, or naming what is wrong with its columns, rows and values.
     """
     source = read_table(config.path, config.named())
-    num_source_rows = len(source.frame)
+    num_source_rows = source.num_rows
     rows, bad_rows = check_rows(source, config)
     # The rows hold all that is needed of it, in a fraction of the memory.
     del source
-    row_ids = np.arange(num_source_rows)
+    row_ids = np.arange(num_source_rows, dtype=narrow_numbers(num_source_rows))
     if bad_rows is not None:
-        row_ids = np.setdiff1d(row_ids, bad_rows.rows)
+        row_ids = np.delete(row_ids, bad_rows.rows)
     if config.merge_identical and config.columns.label is None:
         rows, first = _merge(rows, by_time=config.split.by == "time")
-        row_ids = row_ids[first]
+        row_ids = take_rows(row_ids, first)
     split = split_rows(
         config.split,
         keys=_content_keys(rows) if config.split.by == "random" else None,
@@ -101,14 +102,19 @@ def load_clicks(config: DataConfig, task: TaskConfig) -> ClickTable:
     )
     check_size(config.path, split, rows.clicks, rows.impressions)
     # Names are numbered by their first occurrence, which merging keeps, and leaving out does not.
-    groups = np.arange(len(split)) if rows.groups is None else pd.factorize(rows.groups.codes)[0]
-    groups = groups.astype(np.int64)
-    clicks, impressions = rows.clicks.astype(np.float32), rows.impressions.astype(np.float32)
+    groups = (
+        np.arange(len(split), dtype=narrow_numbers(len(split)))
+        if rows.groups is None
+        else number_rows([rows.groups.codes])[0]
+    )
+    # The wide ones are freed one by one.
+    rows = dataclasses.replace(rows, clicks=rows.clicks.astype(np.float32))
+    rows = dataclasses.replace(rows, impressions=rows.impressions.astype(np.float32))
     propensities = None if rows.propensities is None else rows.propensities.astype(np.float32)
     return ClickTable(
         texts=rows.texts,
-        clicks=clicks,
-        impressions=impressions,
+        clicks=rows.clicks,
+        impressions=rows.impressions,
         groups=groups,
         split=split,
         row_ids=row_ids,
@@ -117,12 +123,7 @@ def load_clicks(config: DataConfig, task: TaskConfig) -> ClickTable:
         layout=config.columns.layout,
         propensities=propensities,
         bad_rows=bad_rows,
-        fingerprint=_fingerprint(
-            config.columns,
-            task,
-            rows,
-            [clicks, impressions, groups, split, *([] if propensities is None else [propensities])],
-        ),
+        fingerprint=_fingerprint(config.columns, task, rows, groups, split, propensities),
     )
 
 
@@ -154,8 +155,8 @@ def _content_keys(rows: CheckedRows) -> np.ndarray:
     keys = np.zeros(len(rows.clicks), dtype=np.uint64)
     hashes = [
         *(column.hashes for column in rows.texts),
-        lambda: pd.util.hash_array(rows.clicks),
-        lambda: pd.util.hash_array(rows.impressions),
+        lambda: hash_numbers(rows.clicks),
+        lambda: hash_numbers(rows.impressions),
         *([] if rows.groups is None else [rows.groups.hashes]),
     ]
     for hashed in itertools.chain((hashed() for hashed in hashes), rows.fields.hashes()):
@@ -168,7 +169,9 @@ def _fingerprint(
     columns: Columns,
     task: TaskConfig,
     rows: CheckedRows,
-    arrays: Iterable[np.ndarray],
+    groups: np.ndarray,
+    split: np.ndarray,
+    propensities: np.ndarray | None,
 ) -> str:
     meaning = {"columns": columns.meaning(), "task": task.meaning()}
     digest = hashlib.sha256(json.dumps(meaning, sort_keys=True).encode())
@@ -177,6 +180,12 @@ def _fingerprint(
             digest.update(text)
     for field in rows.fields.content():
         digest.update(field)
-    for array in arrays:
-        digest.update(np.ascontiguousarray(array).data)
+    digest.update(rows.clicks.data)
+    digest.update(rows.impressions.data)
+    for block in row_blocks(len(groups)):
+        # As wide as in every version.
+        digest.update(groups[block].astype(np.int64).data)
+    digest.update(np.ascontiguousarray(split).data)
+    if propensities is not None:
+        digest.update(propensities.data)
     return digest.hexdigest()[:16]

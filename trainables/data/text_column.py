@@ -13,6 +13,8 @@ import pandas as pd
 import pyarrow
 import pyarrow.compute
 
+from trainables.data.row_blocks import narrow_numbers, row_blocks, take_rows
+
 BLOCK_ROWS = 100_000
 """Rows whose texts are copied at a time."""
 
@@ -83,8 +85,22 @@ class TextColumn(Sequence[str]):
         return self.distinct.take(pyarrow.array(self.codes, mask=self.codes < 0))
 
     def take(self, rows: np.ndarray) -> "TextColumn":
-        """Return some rows, in the given order."""
-        return TextColumn(distinct=self.distinct, codes=self.codes[rows])
+        """Return some rows: those of given numbers, in their order, or those that are True."""
+        return TextColumn(distinct=self.distinct, codes=take_rows(self.codes, rows))
+
+    def filled(self) -> "TextColumn":
+        """Return the column with an empty text where one is missing."""
+        missing = self.codes < 0
+        if not missing.any():
+            return self
+        distinct = pyarrow.concat_arrays(
+            [self.distinct, pyarrow.array([""], pyarrow.large_string())]
+        )
+        empty = np.int32(pyarrow.compute.index(distinct, "").as_py())
+        codes, places = pd.factorize(np.where(missing, empty, self.codes))
+        return TextColumn(
+            distinct=distinct.take(pyarrow.array(places)), codes=codes.astype(np.int32)
+        )
 
     def texts(self, rows: np.ndarray) -> list[str]:
         """Return some rows' texts, in the given order."""
@@ -96,22 +112,25 @@ class TextColumn(Sequence[str]):
         lengths = pyarrow.compute.binary_length(self.distinct).to_numpy()
         space = pyarrow.compute.utf8_is_space(self.distinct).to_numpy(zero_copy_only=False)
         # A last entry for the code of a missing text, -1.
-        blank: np.ndarray = np.append(space.astype(bool) | (lengths == 0), values=False)[self.codes]
+        blank: np.ndarray = take_rows(
+            np.append(space.astype(bool) | (lengths == 0), values=False), self.codes
+        )
         return blank
 
     def ranks(self) -> np.ndarray:
-        """Number the rows by the alphabetical place of their text, int64 (n,)."""
+        """Number the rows by the alphabetical place of their text, int32 (n,)."""
         order = pyarrow.compute.array_sort_indices(self.distinct).to_numpy()
-        ranks = np.empty(len(order), dtype=np.int64)
-        ranks[order] = np.arange(len(order))
-        found: np.ndarray = ranks[self.codes]
-        return found
+        ranks = np.empty(len(order), dtype=np.int32)
+        ranks[order] = np.arange(len(order), dtype=np.int32)
+        return take_rows(ranks, self.codes)
 
     def num_characters(self) -> np.ndarray:
         """Count each row's characters, int64 (n,)."""
-        lengths = pyarrow.compute.utf8_length(self.distinct).to_numpy().astype(np.int64)
-        found: np.ndarray = lengths[self.codes]
-        return found
+        return take_rows(self._lengths(), self.codes)
+
+    def _lengths(self) -> np.ndarray:
+        lengths: np.ndarray = pyarrow.compute.utf8_length(self.distinct).to_numpy()
+        return lengths.astype(np.int64)
 
     def hashes(self) -> np.ndarray:
         """Hash each row's text, uint64 (n,); the same in every process."""
@@ -119,15 +138,16 @@ class TextColumn(Sequence[str]):
         for start in range(0, len(hashes), BLOCK_ROWS):
             block = self.distinct[start : start + BLOCK_ROWS].to_numpy(zero_copy_only=False)
             hashes[start : start + BLOCK_ROWS] = pd.util.hash_array(block, categorize=False)
-        found: np.ndarray = hashes[self.codes]
-        return found
+        return take_rows(hashes, self.codes)
 
     def content(self) -> Iterator[memoryview]:
         """Return what a hash of the column covers: the texts' lengths, then the texts.
 
         The lengths stand beside the texts, so that moving a boundary between rows changes the hash.
         """
-        yield memoryview(self.num_characters().data)
+        lengths = self._lengths()
+        for rows in row_blocks(len(self)):
+            yield memoryview(lengths[self.codes[rows]].data)
         for block in self.blocks():
             _, ends, texts = block.buffers()
             if texts is not None:
@@ -152,14 +172,38 @@ def number_rows(columns: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         columns: For each column int (n,): from 0, equal values have equal numbers.
 
     Returns:
-        int64 (n,): each row's number; int64 (distinct,): where each number occurs first.
+        int32 (n,), int64 beyond 2^31 rows: each row's number; int64 (distinct,): where each number
+        occurs first.
     """
-    numbers = np.zeros(len(columns[0]), dtype=np.int64)
+    num_rows = len(columns[0])
+    numbers = np.zeros(num_rows, dtype=narrow_numbers(num_rows))
     for column in columns:
         # Renumbered after each column, so that the product stays far below the 64-bit limit.
-        numbers *= int(column.max(initial=0)) + 1
-        numbers += column
-        numbers = pd.factorize(numbers)[0]
-    seen = np.maximum.accumulate(numbers)
-    first = np.flatnonzero(np.diff(seen, prepend=-1))
-    return numbers, first
+        _renumber(numbers, column)
+    first = []
+    highest = -1
+    for block in row_blocks(num_rows):
+        seen = np.maximum.accumulate(numbers[block])
+        new = np.flatnonzero(np.diff(np.maximum(seen, highest), prepend=highest))
+        first.append(new + block.start)
+        highest = max(highest, int(seen[-1]))
+    return numbers, np.concatenate([*first, np.empty(0, np.int64)]).astype(np.int64, copy=False)
+
+
+def _renumber(numbers: np.ndarray, column: np.ndarray) -> None:
+    """Number the distinct pairs of a number and a column's value in place."""
+    size = int(column.max(initial=0)) + 1
+    pairs = []
+    for block in row_blocks(len(numbers)):
+        codes, distinct = pd.factorize(numbers[block].astype(np.int64) * size + column[block])
+        numbers[block] = codes
+        pairs.append(distinct)
+    if len(pairs) <= 1:
+        return
+    # A block's pairs are numbered from 0; the same one in another block may have another number.
+    places = pd.factorize(np.concatenate(pairs))[0].astype(numbers.dtype)
+    start = 0
+    for block, distinct in zip(row_blocks(len(numbers)), pairs, strict=True):
+        stop = start + len(distinct)
+        numbers[block] = places[start:stop][numbers[block]]
+        start = stop

@@ -17,6 +17,7 @@ from trainables.data.config import Columns, DataConfig
 from trainables.data.problems import BadRows, Problems, unusable
 from trainables.data.raw_fields import RawFields
 from trainables.data.read import SourceTable
+from trainables.data.row_blocks import take_rows
 from trainables.data.text_column import TextColumn
 
 MIN_ROWS = 20
@@ -52,16 +53,16 @@ class CheckedRows:
     """int8 (n,): the split's part that the table gives each row; None where it gives none."""
 
     def take(self, rows: np.ndarray) -> "CheckedRows":
-        """Return some rows, in the given order."""
+        """Return some rows: those of given numbers, in their order, or those that are True."""
         return CheckedRows(
             texts=tuple(column.take(rows) for column in self.texts),
-            clicks=self.clicks[rows],
-            impressions=self.impressions[rows],
+            clicks=take_rows(self.clicks, rows),
+            impressions=take_rows(self.impressions, rows),
             groups=None if self.groups is None else self.groups.take(rows),
-            times=None if self.times is None else self.times[rows],
+            times=None if self.times is None else take_rows(self.times, rows),
             fields=self.fields.take(rows),
-            propensities=None if self.propensities is None else self.propensities[rows],
-            parts=None if self.parts is None else self.parts[rows],
+            propensities=None if self.propensities is None else take_rows(self.propensities, rows),
+            parts=None if self.parts is None else take_rows(self.parts, rows),
         )
 
 
@@ -77,12 +78,14 @@ def check_rows(source: SourceTable, config: DataConfig) -> tuple[CheckedRows, Ba
             value.
     """
     problems = Problems(source)
-    if source.frame.empty:
+    if not source.num_rows:
         raise ValueError(f"{source.path} has no rows below its header")
     rows = _check_values(problems, config)
     bad = problems.skip(config.max_bad_share) if config.on_bad_row == "skip" else None
     if bad is not None:
-        rows = rows.take(np.setdiff1d(np.arange(len(source.frame)), bad.rows))
+        good = np.full(source.num_rows, fill_value=True)
+        good[bad.rows] = False
+        rows = rows.take(good)
         # What is left is fine, or not, by itself.
         problems = Problems(source)
     if not problems:
@@ -98,7 +101,7 @@ def _check_values(problems: Problems, config: DataConfig) -> CheckedRows:
         for name in columns.text
     )
     if not texts:
-        texts = (TextColumn.blank(len(problems.source.frame)),)
+        texts = (TextColumn.blank(problems.source.num_rows),)
     clicks, impressions = _check_outcome(problems, columns)
     if columns.weight is not None:
         weight = read_numbers(problems, columns.weight)
@@ -147,8 +150,11 @@ def _check_outcome(problems: Problems, columns: Columns) -> tuple[np.ndarray, np
         label = read_numbers(problems, columns.label)
         wrong = ~np.isin(label, (0, 1)) & np.isfinite(label)
         problems.add_rows(columns.label, wrong, "is not a label: use 1 for a click and 0 for none")
-        # NaN, so that no product with a weight overflows.
-        return np.where(wrong, np.nan, label), np.ones(len(label))
+        if wrong.any():
+            # NaN, so that no product with a weight overflows.
+            label = np.where(wrong, np.nan, label)
+        # One number for all rows, which takes no memory.
+        return label, np.broadcast_to(1.0, len(label))
     assert columns.clicks is not None
     assert columns.impressions is not None
     clicks = _check_counts(problems, columns.clicks)
@@ -169,7 +175,7 @@ def _check_counts(problems: Problems, name: str) -> np.ndarray:
         fractional = np.isfinite(counts) & (counts != np.floor(counts))
     problems.add_rows(name, fractional, "is not a whole number: use weight for fractions")
     problems.add_rows(name, counts > MAX_COUNT, f"is too many: counts are up to {MAX_COUNT:g}")
-    return np.where(counts > MAX_COUNT, np.nan, counts)
+    return np.where(counts > MAX_COUNT, np.nan, counts) if (counts > MAX_COUNT).any() else counts
 
 
 def _check_both_classes(
@@ -177,8 +183,8 @@ def _check_both_classes(
 ) -> None:
     name = columns.label or columns.clicks
     assert name is not None
-    for share, what in ((clicks, "no click"), (impressions - clicks, "nothing but clicks")):
-        if not share.any():
+    for found, what in ((clicks != 0, "no click"), (impressions != clicks, "nothing but clicks")):
+        if not found.any():
             problems.add(name, f"has {what} in {len(clicks):,} rows; a model needs both outcomes")
 
 
@@ -213,12 +219,13 @@ def _part_problems(
     found = []
     for part in range(len(PARTS)):
         inside = split == part
+        num_rows = int(inside.sum())
         lines = []
-        if inside.sum() < MIN_PART_ROWS:
-            lines.append(f"has {inside.sum()} rows; at least {MIN_PART_ROWS} needed")
-        elif not clicks[inside].any():
-            lines.append(f"has no click in {inside.sum():,} rows; it needs both outcomes")
-        elif not (impressions - clicks)[inside].any():
-            lines.append(f"has nothing but clicks in {inside.sum():,} rows; it needs both outcomes")
+        if num_rows < MIN_PART_ROWS:
+            lines.append(f"has {num_rows} rows; at least {MIN_PART_ROWS} needed")
+        elif not (inside & (clicks != 0)).any():
+            lines.append(f"has no click in {num_rows:,} rows; it needs both outcomes")
+        elif not (inside & (impressions != clicks)).any():
+            lines.append(f"has nothing but clicks in {num_rows:,} rows; it needs both outcomes")
         found.append(lines)
     return found

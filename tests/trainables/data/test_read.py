@@ -9,7 +9,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from trainables.data import read
+from trainables.data import table_files
 from trainables.data.read import read_table
 
 FRAME = pd.DataFrame(
@@ -146,7 +146,7 @@ def test_a_folder_without_tables_is_named(tmp_path: Path) -> None:
 def test_a_file_read_in_parts_is_numbered_through(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr(read, "CSV_CHUNK_ROWS", 4)
+    monkeypatch.setattr(table_files, "CHUNK_ROWS", 4)
     table = read_table(str(write(FRAME, tmp_path / name)), ["title", "clicks"])
 
     assert table.frame["title"].tolist() == FRAME["title"].tolist()
@@ -158,7 +158,7 @@ def test_a_file_read_in_parts_is_numbered_through(
 def test_a_row_with_too_many_fields_is_named_not_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, long_row: int, chunk_rows: int
 ) -> None:
-    monkeypatch.setattr(read, "CSV_CHUNK_ROWS", chunk_rows)
+    monkeypatch.setattr(table_files, "CHUNK_ROWS", chunk_rows)
     rows = [f"cup {number},1,9" for number in range(6)]
     rows[long_row] = "cup, red,1,9"
     file = tmp_path / "clicks.csv"
