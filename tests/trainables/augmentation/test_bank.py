@@ -15,6 +15,7 @@ from trainables.augmentation.variants import EpochTokens
 from trainables.data.prepared import TEXTS_FILE, PreparedData, prepare
 from trainables.data.raw_fields import RawFields
 from trainables.data.table import ClickTable
+from trainables.data.text_column import TextColumn
 from trainables.data.token_rows import TextLayout
 from trainables.encoder import EncoderConfig, find_encoder, load_tokenizer
 
@@ -28,7 +29,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice(WORDS, 10)) + f" {row}; 16GB gift" for row in range(NUM_ROWS + 20)]
     table = ClickTable(
-        texts=(["gift for kids"] * len(texts), texts),
+        texts=(TextColumn.of(["gift for kids"] * len(texts)), TextColumn.of(texts)),
         clicks=np.ones(len(texts), np.float32),
         impressions=np.full(len(texts), 2, np.float32),
         groups=np.arange(len(texts)),
