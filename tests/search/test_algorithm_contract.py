@@ -7,7 +7,6 @@ import random
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,12 +38,19 @@ SPACES = {
 NOT_LEARNING: tuple[AlgorithmName, ...] = ("grid", "random", "sobol")
 
 
-def cases(*names: AlgorithmName, slow: tuple[str, ...] = ()) -> Iterator[Any]:
-    for name in names or ALGORITHMS:
-        for space in SPACES:
-            if name != "grid" or not SPACES[space].continuous():
-                marks = [pytest.mark.slow] if name in slow else []
-                yield pytest.param(name, SPACES[space], id=f"{name}-{space}", marks=marks)
+def cases(*names: AlgorithmName, slow: tuple[str, ...] = ()) -> list[Any]:
+    """Pair algorithms, all if none is named, with the spaces that they take."""
+    return [
+        pytest.param(
+            name,
+            space,
+            id=f"{name}-{kind}",
+            marks=[pytest.mark.slow] if name in slow else [],
+        )
+        for name in names or ALGORITHMS
+        for kind, space in SPACES.items()
+        if name != "grid" or not space.continuous()
+    ]
 
 
 every_case = pytest.mark.parametrize(("name", "space"), cases())
@@ -66,7 +72,7 @@ def quality(point: Point) -> float:
 class Play:
     """Asks, reports and ends trials in an order drawn by chance, and remembers all of it."""
 
-    rng: random.Random
+    rng: random.Random = field(compare=False)
     points: list[Point | None] = field(default_factory=list)
     reports: list[tuple[int, int, float]] = field(default_factory=list)
     ends: dict[int, tuple[Outcome, float | None]] = field(default_factory=dict)
