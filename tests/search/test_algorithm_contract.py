@@ -147,7 +147,7 @@ def test_every_point_is_one_of_the_space_and_survives_json(
     for point in one_by_one(build(name, space), 7):
         TrialConfig(**point)  # type: ignore[arg-type]
         assert json.loads(json.dumps(point)) == point
-        active = space.walk(lambda name, _parameter: point[name])
+        active = space.walk(lambda name, _parameter: point[name])  # noqa: B023 - called at once
         assert active == point
         for key, value in point.items():
             parameter = space.parameters[key]
