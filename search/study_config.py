@@ -13,6 +13,7 @@ import yaml
 from pydantic import ConfigDict, PlainValidator, TypeAdapter, ValidationError
 
 from cluster.resources import TrialResources
+from search.algorithms.unit_cube import shared_numbers
 from search.study_errors import describe_mistakes, nearest, section_fields
 from search.task_checks import check_task
 from spaces.space import Space
@@ -25,7 +26,7 @@ from trainables.deepspeed_config import DeepSpeedConfig
 from trainables.encoder import EncoderConfig
 from trainables.task import TASK_METRICS, TaskConfig
 
-AlgorithmName = Literal["grid", "random", "tpe"]
+AlgorithmName = Literal["grid", "random", "sobol", "tpe", "gp", "cmaes"]
 SchedulerName = Literal["none", "asha"]
 
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -36,7 +37,9 @@ class SearchConfig:
     """Which trials run, and for how long."""
 
     algorithm: AlgorithmName = "tpe"
-    """grid: every point in order; random; tpe: Bayesian (Bergstra et al. 2011, through Optuna)."""
+    """grid: every point in order; random: independent draws; sobol: draws that fill the space
+    evenly; tpe: Bayesian (Bergstra et al. 2011, through Optuna); gp: Bayesian by a Gaussian
+    process, for few and long trials; cmaes: an evolution strategy, for many trials over numbers."""
     scheduler: SchedulerName = "asha"
     """none: every trial runs to its end; asha: successive halving (Li et al. 2020)."""
     trials: int = 24
@@ -149,6 +152,12 @@ class StudyConfig:
             raise ValueError(
                 f"search.algorithm is grid, which can't enumerate {', '.join(names)}; list the "
                 f"values, {names[0]}: {{choice: [...]}}, or use algorithm random or tpe"
+            )
+        if self.search.algorithm == "cmaes" and not shared_numbers(self.space):
+            raise ValueError(
+                "search.algorithm is cmaes, which needs a number that every trial has, but "
+                f"space varies only {', '.join(self.space.parameters)}; give one of them as "
+                "uniform, log_uniform or int without when, or use algorithm tpe"
             )
         self._check_inputs()
         batch_size = self.space.parameters.get("batch_size")

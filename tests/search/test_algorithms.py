@@ -1,5 +1,5 @@
-import json
 import math
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, get_args
 
@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search.algorithms import ALGORITHMS, Algorithm, effective_key
+from search.algorithms.learning import Told, count_as_completed
+from search.algorithms.unit_cube import to_coordinate, to_value
 from search.study_config import AlgorithmName
+from spaces.parameters import Choice, parse_parameter
 from spaces.space import Space, load_preset
-from spaces.trial_config import TrialConfig
 
 FINITE = Space.parse(
     {
@@ -21,7 +23,8 @@ FINITE = Space.parse(
 )
 CONTINUOUS = load_preset("ctr")
 every_algorithm = pytest.mark.parametrize("name", list(ALGORITHMS))
-learning_or_not = pytest.mark.parametrize("name", [n for n in ALGORITHMS if n != "grid"])
+# CMA-ES needs a number, and these spaces are choices.
+WITHOUT_NUMBERS = [name for name in ALGORITHMS if name != "cmaes"]
 
 
 def space_for(name: AlgorithmName) -> Space:
@@ -63,68 +66,6 @@ def test_config_and_registry_name_the_same_algorithms() -> None:
 
 
 @every_algorithm
-def test_every_point_makes_a_trial_and_survives_json(name: AlgorithmName) -> None:
-    for point in play(build(name), range(8), mixed):
-        TrialConfig(**point)
-        assert json.loads(json.dumps(point)) == point
-
-
-@every_algorithm
-def test_equal_seeds_and_news_give_equal_points(name: AlgorithmName) -> None:
-    assert play(build(name), range(8), mixed) == play(build(name), range(8), mixed)
-
-
-@learning_or_not
-def test_other_seed_gives_other_points(name: AlgorithmName) -> None:
-    assert play(build(name), range(4), mixed) != play(build(name, seed=1), range(4), mixed)
-
-
-@every_algorithm
-def test_no_two_trials_train_the_same_model(name: AlgorithmName) -> None:
-    points = play(build(name, FINITE), range(20), mixed)
-
-    tried = [effective_key(point) for point in points if point is not None]
-    assert len(tried) == len(set(tried)) == FINITE.count() == 8
-
-
-@every_algorithm
-def test_exhausted_space_ends_the_search(name: AlgorithmName) -> None:
-    algorithm = build(name, FINITE)
-    play(algorithm, range(8), mixed)
-
-    assert algorithm.ask(8) is None
-    assert algorithm.ask(9) is None
-
-
-@every_algorithm
-def test_restart_that_is_told_the_same_continues_alike(name: AlgorithmName) -> None:
-    whole = build(name)
-    points = play(whole, range(11), mixed)
-    again = build(name)
-    for number, point in enumerate(points[:8]):
-        again.adopt(number, point)
-        outcome: Any = mixed(number)
-        if outcome in ("completed", "stopped"):
-            again.tell_report(number, 1, quality(point))
-            again.tell(number, outcome, quality(point))
-        elif outcome == "failed":
-            again.tell(number, "failed", None)
-
-    assert play(again, range(8, 11), mixed) == points[8:]
-
-
-@every_algorithm
-@pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf, None])
-def test_score_that_is_no_number_breaks_nothing(name: AlgorithmName, score: float | None) -> None:
-    algorithm = build(name, FINITE if name == "grid" else CONTINUOUS)
-    for number in range(8):
-        assert algorithm.ask(number) is not None
-        if score is not None:
-            algorithm.tell_report(number, 1, score)
-        algorithm.tell(number, "completed", score)
-
-
-@every_algorithm
 def test_many_trials_at_a_time_get_different_points(name: AlgorithmName) -> None:
     points = play(build(name), range(8), lambda _number: "running")
 
@@ -134,7 +75,7 @@ def test_many_trials_at_a_time_get_different_points(name: AlgorithmName) -> None
 def test_settings_that_change_nothing_are_not_tried_twice() -> None:
     space = Space.parse({"method": {"choice": ["full", "lora"]}, "lora_rank": {"choice": [2, 4]}})
 
-    for name in ALGORITHMS:
+    for name in WITHOUT_NUMBERS:
         points = play(build(name, space), range(9), mixed)
         assert [point for point in points if point] == points[:3]
         assert points[3] is None
@@ -143,7 +84,7 @@ def test_settings_that_change_nothing_are_not_tried_twice() -> None:
 def test_constant_space_has_one_point() -> None:
     space = Space.parse({"dropout": 0.1})
 
-    for name in ALGORITHMS:
+    for name in WITHOUT_NUMBERS:
         assert play(build(name, space), range(3), mixed) == [{"dropout": 0.1}, None]
 
 
@@ -183,3 +124,82 @@ def test_tpe_keeps_away_from_trials_that_still_run() -> None:
     rates = [tpe.ask(number)["learning_rate"] for number in range(12, 18)]  # type: ignore[index]
 
     assert len(set(rates)) == 6
+
+
+def test_sobol_spreads_its_points_evenly() -> None:
+    space = Space.parse(
+        {
+            "learning_rate": {"log_uniform": [1e-6, 1e-2]},
+            "batch_size": {"int": [8, 32], "step": 8},
+            "inputs": {"choice": ["all", "text"]},
+        }
+    )
+    points = play(ALGORITHMS["sobol"](space, 0, 64), range(64), lambda _number: "running")
+
+    parts = [int((math.log10(point["learning_rate"]) + 6) / 4 * 64) for point in points]
+    assert sorted(parts) == list(range(64))
+    assert Counter(point["batch_size"] for point in points) == dict.fromkeys((8, 16, 24, 32), 16)
+    assert Counter(point["inputs"] for point in points) == {"all": 32, "text": 32}
+
+
+def test_sobol_spreads_a_conditional_parameter_evenly_where_it_is_active() -> None:
+    space = Space.parse(
+        {
+            "method": {"choice": ["full", "lora"]},
+            "lora_rank": {"int": [1, 4], "when": {"method": "lora"}},
+            "learning_rate": {"log_uniform": [1e-6, 1e-2]},
+        }
+    )
+    points = play(ALGORITHMS["sobol"](space, 0, 64), range(64), lambda _number: "running")
+
+    ranks = Counter(point["lora_rank"] for point in points if point["method"] == "lora")
+    assert ranks == dict.fromkeys((1, 2, 3, 4), 8)
+
+
+def test_cmaes_narrows_to_what_was_good() -> None:
+    space = Space.parse(
+        {
+            "learning_rate": {"log_uniform": [1e-6, 1e-1]},
+            "dropout": {"uniform": [0.0, 0.5]},
+            "method": {"choice": ["full", "lora"]},
+        }
+    )
+    points = play(ALGORITHMS["cmaes"](space, 0, 60), range(60), lambda _number: "completed")
+
+    first, last = map(quality, points[:10]), map(quality, points[50:])
+    assert sum(last) > sum(first) + 5
+
+
+def test_cmaes_needs_a_number_that_every_trial_has() -> None:
+    space = Space.parse({"method": {"choice": ["full", "lora"]}})
+
+    with pytest.raises(ValueError, match="needs a number that every trial has"):
+        ALGORITHMS["cmaes"](space, 0, 10)
+
+
+def test_trials_that_failed_or_were_stopped_count_for_methods_that_only_know_scores() -> None:
+    point = {"dropout": 0.1}
+    history = {
+        0: Told(point=point, outcome="completed", score=0.7),
+        1: Told(point=point, outcome="stopped", score=0.6),
+        2: Told(point=point, outcome="failed", score=0.9),
+        3: Told(point=point, outcome="completed", score=math.nan),
+        4: Told(point=point),
+    }
+
+    judged = count_as_completed(history)
+
+    assert [told.score for told in judged.values()] == [0.7, 0.6, 0.6, 0.6, None]
+    assert [told.outcome for told in judged.values()] == ["completed"] * 4 + ["running"]
+
+
+@given(st.floats(0, 1))
+def test_a_number_has_the_coordinate_that_it_came_from(coordinate: float) -> None:
+    for raw in ({"uniform": [0.0, 0.5]}, {"log_uniform": [1e-6, 1e-1]}, {"int": [1, 9], "step": 3}):
+        parameter = parse_parameter(raw)
+        assert not isinstance(parameter, Choice)
+
+        back = to_coordinate(parameter, float(to_value(parameter, coordinate)))
+
+        part = 0 if parameter.choices is None else 0.5 / len(parameter.choices)
+        assert back == pytest.approx(coordinate, abs=part + 1e-9)

@@ -136,7 +136,10 @@ def test_override_that_fits_nothing_is_named(override: str, message: str) -> Non
         ("search.checkpoint_budget_gb=.nan", r"must be a finite number"),
         ("search.checkpoint_budget_gb=1e1", r"YAML reads that as text, write 1\.0e\+1"),
         ("compression.max_metric_drop=5e-3", r"got '5e-3'; YAML reads that as text, write 5\.0e-3"),
-        ("search.algorithm=tp", r"search\.algorithm must be grid, random or tpe, got 'tp'"),
+        (
+            "search.algorithm=tp",
+            r"search\.algorithm must be grid, random, sobol, tpe, gp or cmaes, got 'tp'",
+        ),
         ("search.algorithm=grid", r"grid, which can't enumerate learning_rate"),
         ("search.metric=ndcg", r"'ndcg', which task ctr doesn't have; it has roc_auc, pr_auc"),
         ("name=../up", r"can't name a folder"),
@@ -159,6 +162,19 @@ def test_override_that_fits_nothing_is_named(override: str, message: str) -> Non
 def test_value_that_does_not_fit_is_named_with_its_path(override: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parse_study(STUDY, [override])
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        "{method: {choice: [full, lora]}}",
+        "{method: {choice: [full, lora]}, lora_rank: {int: [2, 8], when: {method: lora}}}",
+        "{lora_rank: {int: [2, 3], step: 4}}",
+    ],
+)
+def test_cmaes_without_a_number_that_every_trial_has_is_refused(space: str) -> None:
+    with pytest.raises(ValueError, match="cmaes, which needs a number that every trial has, but"):
+        parse_study(STUDY, ["search.algorithm=cmaes", f"space={space}"])
 
 
 def test_key_that_is_a_date_is_refused() -> None:

@@ -1,0 +1,74 @@
+"""Grid, random, quasi-random, Bayesian and evolutionary search, behind one interface."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from search.algorithms.distinct import LARGEST_ENUMERATION, derive_seed, effective_key
+from search.algorithms.grid import GridSearch
+from search.algorithms.interface import Algorithm, Outcome, Point
+from search.algorithms.learning import LearningSearch
+from search.algorithms.random_search import RandomSearch
+from search.algorithms.sobol import SobolSearch
+from spaces.space import Space
+
+if TYPE_CHECKING:
+    from search.study_config import AlgorithmName
+
+__all__ = [
+    "ALGORITHMS",
+    "LARGEST_ENUMERATION",
+    "Algorithm",
+    "Outcome",
+    "Point",
+    "derive_seed",
+    "effective_key",
+]
+
+
+def _build_grid(space: Space, seed: int, num_trials: int) -> Algorithm:
+    return GridSearch(space)
+
+
+def _build_random(space: Space, seed: int, num_trials: int) -> Algorithm:
+    return RandomSearch(space, seed=seed)
+
+
+def _build_sobol(space: Space, seed: int, num_trials: int) -> Algorithm:
+    return SobolSearch(space, seed=seed)
+
+
+def _build_tpe(space: Space, seed: int, num_trials: int) -> Algorithm:
+    from search.algorithms.optuna_samplers import tpe_proposer
+
+    return LearningSearch(space, seed=seed, propose=tpe_proposer(space, _num_startup(num_trials)))
+
+
+def _build_gp(space: Space, seed: int, num_trials: int) -> Algorithm:
+    from search.algorithms.optuna_samplers import gp_proposer
+
+    propose = gp_proposer(space, _num_startup(num_trials))
+    # Another seed rarely changes where a Gaussian process promises most, and each fit takes long.
+    return LearningSearch(space, seed=seed, propose=propose, num_attempts=2)
+
+
+def _build_cmaes(space: Space, seed: int, num_trials: int) -> Algorithm:
+    from search.algorithms.cma_es import cma_es_proposer
+
+    propose = cma_es_proposer(space, _num_startup(num_trials))
+    return LearningSearch(space, seed=seed, propose=propose)
+
+
+def _num_startup(num_trials: int) -> int:
+    """Return how many random points come first: Optuna's 10, a third of a short study at most."""
+    return max(4, min(10, num_trials // 3))
+
+
+ALGORITHMS: "dict[AlgorithmName, Callable[[Space, int, int], Algorithm]]" = {
+    "grid": _build_grid,
+    "random": _build_random,
+    "sobol": _build_sobol,
+    "tpe": _build_tpe,
+    "gp": _build_gp,
+    "cmaes": _build_cmaes,
+}
+"""Algorithms by name; each is built from the space, the seed and the number of trials."""

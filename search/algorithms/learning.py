@@ -1,0 +1,103 @@
+"""What an algorithm that learns was told of each trial, and the points that it may not repeat."""
+
+import dataclasses
+import math
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from search.algorithms.distinct import DistinctPoints, derive_seed
+from search.algorithms.interface import Outcome, Point
+from spaces.space import Space
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Told:
+    """What is known of a trial."""
+
+    point: Point
+    """What it trains with."""
+    outcome: Outcome = "running"
+    """How it ended."""
+    score: float | None = None
+    """Its final score."""
+    scores: Mapping[int, float] = field(default_factory=dict)
+    """Finite scores by epoch."""
+
+    @property
+    def has_score(self) -> bool:
+        """Whether the final score is a finite number."""
+        return self.score is not None and math.isfinite(self.score)
+
+
+History = Mapping[int, Told]
+"""What is known of the trials so far, by number, in the order of numbers."""
+
+Propose = Callable[[History, int], Point]
+"""From what is known and a seed to the point that promises most."""
+
+
+class LearningSearch:
+    """Proposes from what was told, and keeps nothing else that a point depends on.
+
+    So there is no state to lose: told the same again, it proposes the same.
+    """
+
+    def __init__(self, space: Space, *, seed: int, propose: Propose, num_attempts: int = 4) -> None:
+        self._space = space
+        self._seed = seed
+        self._propose = propose
+        self._num_attempts = num_attempts
+        self._distinct = DistinctPoints(space)
+        self._told: dict[int, Told] = {}
+
+    def ask(self, number: int) -> Point | None:
+        """Propose the point that promises most, among those that weren't tried."""
+        point = self._find(number)
+        if point is not None:
+            self._told[number] = Told(point=point)
+        return point
+
+    def _find(self, number: int) -> Point | None:
+        for attempt in range(self._num_attempts):
+            point = self._propose(self._told, derive_seed(self._seed, number, attempt))
+            if self._distinct.add(point):
+                return point
+        rng = random.Random(derive_seed(self._seed, number))
+        return self._distinct.find(lambda: self._space.sample(rng), rng)
+
+    def adopt(self, number: int, point: Point) -> None:
+        """Note that a point is being tried."""
+        self._distinct.add(point)
+        self._told[number] = Told(point=point)
+
+    def tell_report(self, number: int, epoch: int, score: float) -> None:
+        """Note a running trial's score; what isn't finite teaches nothing."""
+        if math.isfinite(score):
+            told = self._told[number]
+            self._told[number] = dataclasses.replace(told, scores={**told.scores, epoch: score})
+
+    def tell(self, number: int, outcome: Outcome, score: float | None) -> None:
+        """Note how a trial ended."""
+        self._told[number] = dataclasses.replace(self._told[number], outcome=outcome, score=score)
+
+
+def count_as_completed(history: History) -> dict[int, Told]:
+    """Give every ended trial a score, for methods that know nothing but points and scores.
+
+    A stopped trial counts with what it reported: too low where more epochs would have helped, but
+    it was stopped for being low. One that failed counts as the worst, since where trials diverge or
+    run out of memory no more should be tried; it still has failed where no trial has a score.
+    """
+    scores = [told.score for told in history.values() if told.has_score]
+    worst = min((score for score in scores if score is not None), default=None)
+    judged = {}
+    for number, told in history.items():
+        if told.outcome == "running" or (told.outcome == "completed" and told.has_score):
+            judged[number] = told
+        elif worst is not None:
+            score = told.score if told.has_score and told.outcome == "stopped" else worst
+            judged[number] = dataclasses.replace(told, outcome="completed", score=score)
+        else:
+            judged[number] = dataclasses.replace(told, outcome="failed")
+    return judged

@@ -1,0 +1,170 @@
+"""Optuna's samplers, each asked about a study that is made of what was told (imports optuna)."""
+
+import copy
+import warnings
+from collections.abc import Callable, Container, Mapping
+from typing import cast
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.samplers import BaseSampler, GPSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
+
+from search.algorithms.interface import Point
+from search.algorithms.learning import History, Told, count_as_completed
+from spaces.parameters import Choice, IntRange, LogUniform, Parameter, Value
+from spaces.space import Space
+
+_STATES = {
+    "running": TrialState.RUNNING,
+    "completed": TrialState.COMPLETE,
+    "stopped": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+}
+
+
+class SamplerProposer:
+    """Asks a new sampler, seeded for this one point, about a study of what was told."""
+
+    def __init__(self, space: Space, build_sampler: Callable[[int], BaseSampler]) -> None:
+        self._space = space
+        self._build_sampler = build_sampler
+        self._distributions = {
+            name: _distribution(parameter) for name, parameter in space.parameters.items()
+        }
+        self._known: dict[int, tuple[Told, FrozenTrial]] = {}
+
+    def propose(self, history: History, seed: int, decided: Mapping[str, Value]) -> Point:
+        """Return the point that the sampler suggests, with what is decided already left so."""
+        # WARNING would tell of greenlet, without which GPSampler works too, and of samplers that
+        # draw conditional parameters by themselves.
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        trials = [self._frozen(number, told) for number, told in history.items()]
+        study = optuna.create_study(
+            storage=_ToldTrials(trials), direction="maximize", sampler=self._build_sampler(seed)
+        )
+        trial = study.ask()
+        return self._space.walk(
+            lambda name, parameter: (
+                decided[name] if name in decided else self._suggest(trial, name, parameter)
+            )
+        )
+
+    def _frozen(self, number: int, told: Told) -> FrozenTrial:
+        known = self._known.get(number)
+        if known is None or known[0] != told:
+            known = self._known[number] = (told, _freeze(number, told, self._distributions))
+        return known[1]
+
+    def _suggest(self, trial: optuna.Trial, name: str, parameter: Parameter) -> Value:
+        if isinstance(parameter, Choice):
+            return cast(Value, trial.suggest_categorical(name, parameter.options))
+        if isinstance(parameter, IntRange):
+            low, high = parameter.extremes()
+            return trial.suggest_int(name, low, high, step=parameter.step)
+        log = isinstance(parameter, LogUniform)
+        return trial.suggest_float(name, parameter.low, parameter.high, log=log)
+
+
+class _ToldTrials(optuna.storages.InMemoryStorage):
+    """A storage whose study has, beside the trial that is asked for, those that were told.
+
+    ``Study.add_trial`` copies each trial deeply, which for a thousand of them takes far longer than
+    TPE itself. Samplers only read them.
+    """
+
+    def __init__(self, told: list[FrozenTrial]) -> None:
+        super().__init__()
+        self._told = told
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """Return the trials that were told, after the one that is asked for, which is number 0."""
+        told = [trial for trial in self._told if states is None or trial.state in states]
+        return [
+            *super().get_all_trials(study_id, deepcopy=deepcopy, states=states),
+            *(copy.deepcopy(told) if deepcopy else told),
+        ]
+
+
+def _freeze(number: int, told: Told, known: Mapping[str, BaseDistribution]) -> FrozenTrial:
+    state = _STATES[told.outcome]
+    if state in (TrialState.COMPLETE, TrialState.PRUNED) and not told.has_score:
+        state = TrialState.FAIL
+    trial = optuna.trial.create_trial(
+        state=state,
+        value=told.score if state == TrialState.COMPLETE else None,
+        params=dict(told.point),
+        distributions={name: known[name] for name in told.point},
+        intermediate_values=dict(told.scores),
+    )
+    # Number 0 is the trial that is asked for.
+    trial.number = number + 1
+    return trial
+
+
+def _distribution(parameter: Parameter) -> BaseDistribution:
+    if isinstance(parameter, Choice):
+        return CategoricalDistribution(parameter.options)
+    if isinstance(parameter, IntRange):
+        low, high = parameter.extremes()
+        return IntDistribution(low, high, step=parameter.step)
+    log = isinstance(parameter, LogUniform)
+    return FloatDistribution(parameter.low, parameter.high, log=log)
+
+
+def tpe_proposer(space: Space, num_startup: int) -> Callable[[History, int], Point]:
+    """Tree-structured Parzen estimator, over all parameters jointly.
+
+    Trials that still run count as bad (constant liar), stopped ones as pruned with all their
+    scores; failed ones teach nothing.
+
+    Bergstra et al. 2011, "Algorithms for Hyper-Parameter Optimization",
+    https://papers.nips.cc/paper/4443-algorithms-for-hyper-parameter-optimization; Watanabe 2023,
+    https://arxiv.org/abs/2304.11127
+    """
+    conditional = any(parameter.when for parameter in space.parameters.values())
+
+    def build(seed: int) -> BaseSampler:
+        with warnings.catch_warnings():
+            # Conditions need group=True, which Optuna calls experimental.
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return TPESampler(seed=seed, n_startup_trials=num_startup, group=conditional)
+
+    proposer = SamplerProposer(space, build)
+    return lambda history, seed: proposer.propose(history, seed, {})
+
+
+def gp_proposer(space: Space, num_startup: int) -> Callable[[History, int], Point]:
+    """Gaussian process with a Matern kernel, asked for the logarithm of expected improvement.
+
+    Trials that still run are averaged over (q-batch), so that trials of the same moment keep apart.
+    Conditional parameters are drawn by a TPE, each by itself: there is no distance between a point
+    that has one and a point that doesn't.
+
+    Snoek et al. 2012, "Practical Bayesian Optimization of Machine Learning Algorithms",
+    https://arxiv.org/abs/1206.2944; Ament et al. 2023, "Unexpected Improvements to Expected
+    Improvement", https://arxiv.org/abs/2310.20708
+    """
+
+    def build(seed: int) -> BaseSampler:
+        return GPSampler(
+            seed=seed,
+            n_startup_trials=num_startup,
+            independent_sampler=univariate_tpe(seed, num_startup),
+            warn_independent_sampling=False,
+        )
+
+    proposer = SamplerProposer(space, build)
+    return lambda history, seed: proposer.propose(count_as_completed(history), seed, {})
+
+
+def univariate_tpe(seed: int, num_startup: int) -> BaseSampler:
+    """Build a TPE that decides each parameter by itself."""
+    return TPESampler(seed=seed, n_startup_trials=num_startup, multivariate=False)
