@@ -13,9 +13,10 @@ import yaml
 from pydantic import ConfigDict, PlainValidator, TypeAdapter, ValidationError
 
 from cluster.resources import TrialResources
-from search.study_errors import describe_mistakes, nearest, section_fields
+from search.study_errors import describe_mistakes, section_fields
 from search.task_checks import check_task
 from spaces.space import Space
+from spaces.spelling import nearest
 from spaces.trial_config import TrialConfig
 from trainables.augmentation.config import AugmentationConfig
 from trainables.augmentation.models import name_missing
