@@ -6,12 +6,20 @@ import json
 import math
 import random
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 from search.study_config import AlgorithmName
-from spaces.parameters import Choice, IntRange, LogUniform, Parameter, Value
+from spaces.parameters import (
+    Choice,
+    IntRange,
+    LogIntRange,
+    LogUniform,
+    Ordinal,
+    Parameter,
+    Value,
+)
 from spaces.space import Space
 from spaces.trial_config import TrialConfig
 
@@ -26,6 +34,9 @@ Outcome = Literal["running", "completed", "stopped", "failed"]
 
 ATTEMPTS = 64
 """Draws of one point before a new one is looked for among all that are left."""
+
+PROPOSALS, CONSTRAINED_PROPOSALS = 4, 16
+"""Proposals of TPE, which knows of no constraints, before a random point takes their place."""
 
 LARGEST_ENUMERATION = 100_000
 """Points of a finite space that are looked through for one that wasn't tried."""
@@ -87,26 +98,20 @@ class GridSearch:
     """Every point in order, the last parameter fastest; points that train the same model once."""
 
     def __init__(self, space: Space) -> None:
-        self._points = self._distinct(space)
-        self._next = 0
-
-    @staticmethod
-    def _distinct(space: Space) -> Iterator[Point]:
-        seen: set[str] = set()
-        for point in space.enumerate():
-            key = effective_key(point)
-            if key not in seen:
-                seen.add(key)
-                yield point
+        self._points = space.enumerate()
+        self._seen: set[str] = set()
 
     def ask(self, number: int) -> Point | None:
-        """Return point ``number`` of the grid."""
-        point = next(itertools.islice(self._points, number - self._next, None), None)
-        self._next = number + 1
-        return point
+        """Return the first point of the grid that was neither returned nor adopted."""
+        for point in self._points:
+            if effective_key(point) not in self._seen:
+                self.adopt(number, point)
+                return point
+        return None
 
     def adopt(self, number: int, point: Point) -> None:
-        """Do nothing: a point follows from its number."""
+        """Note that a point was tried: the study may have begun elsewhere than at the first."""
+        self._seen.add(effective_key(point))
 
     def tell_report(self, number: int, epoch: int, score: float) -> None:
         """Do nothing: a grid doesn't learn."""
@@ -169,9 +174,9 @@ class TpeSearch:
         """Propose the point that promises most, among those that weren't tried."""
         seen = {effective_key(told.point) for told in self._told.values()}
         point: Point | None = None
-        for attempt in range(4):
+        for attempt in range(CONSTRAINED_PROPOSALS if self._space.constraints else PROPOSALS):
             point = self._propose(derive_seed(self._seed, number, attempt))
-            if effective_key(point) not in seen:
+            if self._space.allows(point) and effective_key(point) not in seen:
                 break
         else:
             rng = random.Random(derive_seed(self._seed, number))
@@ -213,7 +218,10 @@ class TpeSearch:
         return optuna.trial.create_trial(
             state=state,
             value=value if state == states.COMPLETE else None,
-            params=dict(told.point),
+            params={
+                name: _stored(self._space.parameters[name], value)
+                for name, value in told.point.items()
+            },
             distributions=distributions,
             intermediate_values=dict(told.scores),
         )
@@ -242,21 +250,39 @@ def _distribution(parameter: Parameter) -> "optuna.distributions.BaseDistributio
 
     if isinstance(parameter, Choice):
         return distributions.CategoricalDistribution(parameter.options)
+    if isinstance(parameter, Ordinal):
+        return distributions.IntDistribution(0, len(parameter.options) - 1)
     if isinstance(parameter, IntRange):
         low, high = parameter.extremes()
         return distributions.IntDistribution(low, high, step=parameter.step)
-    log = isinstance(parameter, LogUniform)
-    return distributions.FloatDistribution(parameter.low, parameter.high, log=log)
+    if isinstance(parameter, LogIntRange):
+        return distributions.IntDistribution(parameter.low, parameter.high, log=True)
+    if isinstance(parameter, LogUniform):
+        return distributions.FloatDistribution(parameter.low, parameter.high, log=True)
+    low_end, high_end = parameter.extremes()
+    return distributions.FloatDistribution(low_end, high_end, step=parameter.step)
+
+
+def _stored(parameter: Parameter, value: Value) -> Value:
+    """Return what stands for a value in Optuna, which knows no ordered choices: its index."""
+    return parameter.options.index(value) if isinstance(parameter, Ordinal) else value
 
 
 def _suggest(trial: "optuna.Trial", name: str, parameter: Parameter) -> Value:
     if isinstance(parameter, Choice):
         return cast(Value, trial.suggest_categorical(name, parameter.options))
+    if isinstance(parameter, Ordinal):
+        return parameter.options[trial.suggest_int(name, 0, len(parameter.options) - 1)]
     if isinstance(parameter, IntRange):
         low, high = parameter.extremes()
         return trial.suggest_int(name, low, high, step=parameter.step)
-    log = isinstance(parameter, LogUniform)
-    return trial.suggest_float(name, parameter.low, parameter.high, log=log)
+    if isinstance(parameter, LogIntRange):
+        return trial.suggest_int(name, parameter.low, parameter.high, log=True)
+    if isinstance(parameter, LogUniform):
+        return trial.suggest_float(name, parameter.low, parameter.high, log=True)
+    low_end, high_end = parameter.extremes()
+    # Optuna's own steps are sums of floats: 0.15000000000000002.
+    return parameter.nearest(trial.suggest_float(name, low_end, high_end, step=parameter.step))
 
 
 def _build_grid(space: Space, seed: int, num_trials: int) -> Algorithm:
