@@ -14,8 +14,10 @@ STUDIES = sorted((Path(__file__).parents[2] / "search" / "studies").glob("*.yaml
 VALIDATOR = jsonschema.Draft202012Validator(study_schema())
 
 
-def read(name: str) -> Any:
-    return yaml.safe_load(next(p for p in STUDIES if p.stem == name).read_text(encoding="utf-8"))
+def read(name: str) -> dict[str, Any]:
+    path = next(path for path in STUDIES if path.stem == name)
+    study: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return study
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.name)
