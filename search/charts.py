@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from search.evidence import RankedTrial, StudyEvidence
 from search.final_scores import LABELS, Score
 from search.formatting import format_value
-from spaces.parameters import LogUniform, Parameter
+from spaces.parameters import LogIntRange, LogUniform, Parameter
 from trainables.compression.report import Candidate
 
 TEXT = "#012345"
@@ -22,6 +22,9 @@ TEXT = "#012345"
 ACCENT, GREY, GOOD, BAD = "#2f6fde", "#9aa3ad", "#1d9a6c", "#d1495b"
 MAX_LABELLED = 8
 """Candidates that are labelled in one chart; more would cover each other."""
+
+MOST_TICKS = 8
+"""Values of a hyperparameter that are written under its chart one by one."""
 
 MAX_BARS = 60
 """Bars of the chart of lengths."""
@@ -145,10 +148,13 @@ def _parameter_chart(
 ) -> str:
     with _figure(2.9, 2.3) as (figure, axes):
         choices = parameter.choices
+        if isinstance(parameter, LogIntRange) and len(parameter.choices) > MOST_TICKS:
+            choices = None
         for row in rows:
             assert row.best is not None
             value = row.trial.params[name]
-            position = value if choices is None else list(choices).index(value)
+            # A range knows the place of a value; a list of all its values may fill the memory.
+            position = value if choices is None else choices.index(value)  # type: ignore[arg-type]
             colour, _, order = _look(row)
             axes.plot(
                 position,
@@ -158,7 +164,7 @@ def _parameter_chart(
                 color=colour,
                 zorder=2 + order,
             )
-        if choices is not None and len(choices) <= 8:
+        if choices is not None and len(choices) <= MOST_TICKS:
             labels = [format_value(choice).replace("_", "\n") for choice in choices]
             axes.set_xticks(range(len(choices)), labels)
             axes.set_xlim(-0.5, len(choices) - 0.5)
@@ -169,7 +175,7 @@ def _parameter_chart(
                     lambda x, _: format_value(choices[int(x)]) if 0 <= x < len(choices) else ""
                 )
             )
-        elif isinstance(parameter, LogUniform):
+        elif isinstance(parameter, LogUniform | LogIntRange):
             axes.set_xscale("log")
             axes.set_xlim(parameter.low / 1.2, parameter.high * 1.2)
             # Below two decades, matplotlib's own labels of the steps between run into each other.

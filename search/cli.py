@@ -15,6 +15,7 @@ from search.commands.preflight import FailureError, MistakeError
 from search.commands.quickstart import quickstart
 from search.commands.report import report
 from search.commands.search import search
+from search.commands.study_schema import study_schema
 from search.commands.submit import submit
 from search.commands.trial import trial
 
@@ -54,7 +55,7 @@ def clicktune() -> None:
     """
 
 
-for _command in (quickstart, data, search, trial, report, compress, bundle, submit):
+for _command in (quickstart, data, search, trial, report, compress, bundle, submit, study_schema):
     clicktune.add_command(_command)
 
 

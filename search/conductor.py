@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from search.algorithms import ALGORITHMS
+from search.algorithms import ALGORITHMS, Point
 from search.events import OnEvent, StudyEvent, ignore_event
 from search.failures import read_failure
 from search.ledger import Ledger
@@ -65,6 +65,7 @@ class Conductor:
         self._on_event = on_event
         search = config.search
         self._algorithm = ALGORITHMS[search.algorithm](config.space, search.seed, search.trials)
+        self._start_points = config.start_points()
         self._scheduler = SCHEDULERS[search.scheduler](search)
         self._keeper = CheckpointKeeper(
             ledger,
@@ -126,7 +127,7 @@ class Conductor:
         if self._waiting:
             return self._assign(self._waiting.pop(0))
         if not self._exhausted and self._next_number < self._config.search.trials:
-            point = self._algorithm.ask(self._next_number)
+            point = self._next_point(self._next_number)
             if point is not None:
                 number = self._next_number
                 self._next_number += 1
@@ -136,6 +137,13 @@ class Conductor:
                 return self._assign(number)
             self._exhausted = True
         return "wait" if self._live else "end"
+
+    def _next_point(self, number: int) -> Point | None:
+        if number >= len(self._start_points):
+            return self._algorithm.ask(number)
+        point = self._start_points[number]
+        self._algorithm.adopt(number, point)
+        return point
 
     def _assign(self, number: int) -> Assignment:
         starts = self._ledger.add_start(number)

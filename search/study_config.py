@@ -14,9 +14,12 @@ from pydantic import ConfigDict, PlainValidator, TypeAdapter, ValidationError
 
 from cluster.resources import TrialResources
 from search.algorithms.unit_cube import shared_numbers
-from search.study_errors import describe_mistakes, nearest, section_fields
+from search.study_errors import describe_mistakes, section_fields
 from search.task_checks import check_task
+from spaces.given_points import complete_points
+from spaces.parameters import Value
 from spaces.space import Space
+from spaces.spelling import nearest
 from spaces.trial_config import TrialConfig
 from trainables.augmentation.config import AugmentationConfig
 from trainables.augmentation.models import name_missing
@@ -58,6 +61,9 @@ class SearchConfig:
     """Times that a trial is tried again after it failed, from its last checkpoint."""
     checkpoint_budget_gb: float = 20.0
     """Disk space for checkpoints; beyond it the worst finished trials lose theirs."""
+    start_from: tuple[Mapping[str, Value], ...] = ()
+    """Points to try first, in this order, before the algorithm's own. What a point leaves out gets
+    its default if the space has it, else the middle of its range, or the first of its choices."""
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -136,6 +142,7 @@ class StudyConfig:
                 "list it under data.columns.categorical"
             )
         self._check_space()
+        self.start_points()
         check_task(self)
         if mistake := name_missing(self.augmentations(), self.augmentation):
             raise ValueError(mistake)
@@ -146,6 +153,14 @@ class StudyConfig:
         if varied is None:
             return (TrialConfig().augmentation,)
         return tuple(map(str, varied.choices or ()))
+
+    def start_points(self) -> tuple[dict[str, Value], ...]:
+        """Return the whole points with which the search starts.
+
+        Raises:
+            ValueError: if one isn't in the space, or trains the same model as one before it.
+        """
+        return complete_points(self.space, self.search.start_from, where="search.start_from")
 
     def _check_space(self) -> None:
         if self.search.algorithm == "grid" and (names := self.space.continuous()):

@@ -1,7 +1,6 @@
 """Say what is wrong with a study file, in the words of the file."""
 
 import dataclasses
-import difflib
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from spaces.space import Space
+from spaces.spelling import nearest
 
 EXPECTED = {
     "string_type": "text",
@@ -23,12 +23,6 @@ EXPECTED = {
     "dataclass_type": "keys of its own, like {key: value}",
 }
 """What a value of each kind should have been, by pydantic's name for the mistake."""
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """Return the end of a message about an unknown name: what was probably meant."""
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
 
 
 def section_fields(config: type, path: Sequence[str]) -> tuple[str, ...] | None:

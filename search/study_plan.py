@@ -44,7 +44,7 @@ class StudyPlan:
     folder: Path
     """Where it will be."""
     num_points: int | None
-    """Distinct points of the space; None: infinitely many."""
+    """Distinct points of the space; None: infinitely many, or too many to count."""
     num_trials: int
     """Trials that will run."""
     num_concurrent: int
@@ -154,7 +154,7 @@ def check_metric(config: StudyConfig, table: "ClickTable") -> None:
 
 
 def count_points(space: Space) -> int | None:
-    """Count the points that train different models; None if there are infinitely many.
+    """Count the points that train different models; None if infinitely many, or too many.
 
     Beyond a hundred thousand, points that differ only in what the trial ignores count too.
     """
@@ -204,6 +204,11 @@ def _notes(config: StudyConfig, num_points: int | None, rungs: tuple[int, ...]) 
     if search.algorithm == "grid" and num_points is not None and num_points > search.trials:
         notes.append(
             f"the grid has {num_points} points; only the first {search.trials} (search.trials) run"
+        )
+    if len(search.start_from) > search.trials:
+        notes.append(
+            f"search.start_from has {len(search.start_from)} points; only the first "
+            f"{search.trials} (search.trials) run"
         )
     if search.scheduler == "asha" and not rungs:
         notes.append(

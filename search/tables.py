@@ -171,7 +171,8 @@ def print_plan(console: Console, plan: StudyPlan) -> None:
     """Print what a study will do."""
     config = plan.config
     resources = config.resources
-    points = "infinitely many" if plan.num_points is None else f"{plan.num_points:,}"
+    uncounted = "infinitely many" if config.space.continuous() else "too many to count"
+    points = uncounted if plan.num_points is None else f"{plan.num_points:,}"
     say(console, f"folder: {plan.folder}")
     say(console, f"points in the space: {points}; trials: {plan.num_trials}")
     share = f"{resources.workers} x {resources.cpus_per_worker} CPUs"

@@ -1,5 +1,6 @@
 """The kinds of trial of a study that differ in what they cost, and how often each comes."""
 
+import itertools
 import random
 from collections import Counter
 from collections.abc import Mapping
@@ -22,11 +23,12 @@ def trial_kinds(config: StudyConfig) -> dict[TrialConfig, float]:
     rng = random.Random(0)
     draws = [config.space.sample(rng) for _ in range(NUM_DRAWS)]
     for name in ("batch_size", "batch_tokens"):
-        drawn = next((point for point in draws if name in point), None)
-        if drawn is not None:
-            # The largest must be among them.
-            sizes = config.space.parameters[name].extremes()
-            draws += [{**drawn, name: size} for size in sizes]
+        # The largest must be among them, as far as constraints allow it.
+        sizes = config.space.parameters[name].extremes() if name in config.space.parameters else ()
+        having = [point for point in draws if name in point]
+        for size in sizes:
+            resized = ({**point, name: size} for point in having)
+            draws += itertools.islice(filter(config.space.allows, resized), 1)
     counts = Counter(_kind(point, config) for point in draws)
     return {kind: count / len(draws) for kind, count in counts.items()}
 

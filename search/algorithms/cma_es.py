@@ -9,8 +9,8 @@ from cmaes import CMA
 from search.algorithms.interface import Point
 from search.algorithms.learning import History, Told, count_as_completed
 from search.algorithms.optuna_samplers import SamplerProposer, univariate_tpe
-from search.algorithms.unit_cube import shared_numbers, to_coordinate, to_value
-from spaces.parameters import IntRange, LogUniform, Uniform, Value
+from search.algorithms.unit_cube import Number, shared_numbers, to_coordinate, to_value
+from spaces.parameters import Value
 from spaces.space import Space
 
 _INITIAL_SPREAD = 0.3
@@ -46,9 +46,7 @@ def cma_es_proposer(space: Space, num_startup: int) -> Callable[[History, int], 
     return propose
 
 
-def _draw(
-    numbers: Mapping[str, Uniform | LogUniform | IntRange], history: History, seed: int
-) -> dict[str, Value]:
+def _draw(numbers: Mapping[str, Number], history: History, seed: int) -> dict[str, Value]:
     """Draw the numbers from the distribution that the trials so far lead to.
 
     Optuna's CmaEsSampler keeps a pickled optimizer with the trials that advanced it, and counts for
@@ -77,7 +75,7 @@ def _draw(
 
 
 def _coordinates(
-    numbers: Mapping[str, Uniform | LogUniform | IntRange], told: Told
+    numbers: Mapping[str, Number], told: Told
 ) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
     return np.array(
         [to_coordinate(parameter, float(told.point[name])) for name, parameter in numbers.items()]

@@ -33,6 +33,8 @@ def derive_seed(*parts: object) -> int:
 class DistinctPoints:
     """Knows the points of a study, and finds one whose model none of them trains.
 
+    What is found keeps to the space's constraints, whoever proposed it.
+
     What it finds depends on the set of known points, not on the order in which they came.
     """
 
@@ -56,7 +58,8 @@ class DistinctPoints:
         """Add and return a new point.
 
         Args:
-            draw: Proposes a point; called again, up to 64 times, while the point isn't new.
+            draw: Proposes a point; called again, up to 64 times, while the point isn't new, or
+                breaks a constraint.
             rng: Chooses among all that are left of a finite space where no draw is new.
 
         Returns:
@@ -64,14 +67,17 @@ class DistinctPoints:
         """
         for _ in range(ATTEMPTS):
             point = draw()
-            if self.add(point):
+            if self._space.allows(point) and self.add(point):
                 return point
         return self._find_left(rng)
 
     def _find_left(self, rng: random.Random) -> Point | None:
         if not self._is_finite:
-            # Only parameters that the trial ignores can still differ, so the rest is exhausted.
-            return None
+            if not self._space.constraints:
+                # Only parameters that the trial ignores can still differ: the rest is exhausted.
+                return None
+            points = (self._space.sample(rng) for _ in range(ATTEMPTS))
+            return next((point for point in points if self.add(point)), None)
         if self._left is None:
             # Kept, because the last points of a space would each cost a look through all of it.
             self._left = self._enumerate_left()

@@ -10,6 +10,9 @@ from search.algorithms.distinct import DistinctPoints, derive_seed
 from search.algorithms.interface import Outcome, Point
 from spaces.space import Space
 
+CONSTRAINED = 4
+"""How many times as many proposals are looked at where constraints may forbid them."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Told:
@@ -59,9 +62,11 @@ class LearningSearch:
         return point
 
     def _find(self, number: int) -> Point | None:
-        for attempt in range(self._num_attempts):
+        # What proposes knows of no constraints.
+        num_attempts = self._num_attempts * (CONSTRAINED if self._space.constraints else 1)
+        for attempt in range(num_attempts):
             point = self._propose(self._told, derive_seed(self._seed, number, attempt))
-            if self._distinct.add(point):
+            if self._space.allows(point) and self._distinct.add(point):
                 return point
         rng = random.Random(derive_seed(self._seed, number))
         return self._distinct.find(lambda: self._space.sample(rng), rng)

@@ -17,7 +17,16 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.algorithms.interface import Point
 from search.algorithms.learning import History, Told, count_as_completed
-from spaces.parameters import Choice, IntRange, LogUniform, Parameter, Value
+from spaces.parameters import (
+    Choice,
+    IntRange,
+    LogIntRange,
+    LogUniform,
+    Ordinal,
+    Parameter,
+    Uniform,
+    Value,
+)
 from spaces.space import Space
 
 _STATES = {
@@ -58,17 +67,27 @@ class SamplerProposer:
     def _frozen(self, number: int, told: Told) -> FrozenTrial:
         known = self._known.get(number)
         if known is None or known[0] != told:
-            known = self._known[number] = (told, _freeze(number, told, self._distributions))
+            stored = {
+                name: _stored(self._space.parameters[name], value)
+                for name, value in told.point.items()
+            }
+            frozen = _freeze(number, told, stored, self._distributions)
+            known = self._known[number] = (told, frozen)
         return known[1]
 
     def _suggest(self, trial: optuna.Trial, name: str, parameter: Parameter) -> Value:
-        if isinstance(parameter, Choice):
-            return cast(Value, trial.suggest_categorical(name, parameter.options))
-        if isinstance(parameter, IntRange):
-            low, high = parameter.extremes()
-            return trial.suggest_int(name, low, high, step=parameter.step)
-        log = isinstance(parameter, LogUniform)
-        return trial.suggest_float(name, parameter.low, parameter.high, log=log)
+        distribution = self._distributions[name]
+        if isinstance(distribution, CategoricalDistribution):
+            return cast(Value, trial.suggest_categorical(name, distribution.choices))
+        low, high = distribution.low, distribution.high
+        if isinstance(distribution, IntDistribution):
+            whole = trial.suggest_int(
+                name, int(low), int(high), step=distribution.step, log=distribution.log
+            )
+            return parameter.options[whole] if isinstance(parameter, Ordinal) else whole
+        number = trial.suggest_float(name, low, high, step=distribution.step, log=distribution.log)
+        # Optuna's own steps are sums of floats: 0.15000000000000002.
+        return parameter.nearest(number) if isinstance(parameter, Uniform) else number
 
 
 class _ToldTrials(optuna.storages.InMemoryStorage):
@@ -93,15 +112,20 @@ class _ToldTrials(optuna.storages.InMemoryStorage):
         ]
 
 
-def _freeze(number: int, told: Told, known: Mapping[str, BaseDistribution]) -> FrozenTrial:
+def _freeze(
+    number: int,
+    told: Told,
+    params: Mapping[str, Value],
+    distributions: Mapping[str, BaseDistribution],
+) -> FrozenTrial:
     state = _STATES[told.outcome]
     if state in (TrialState.COMPLETE, TrialState.PRUNED) and not told.has_score:
         state = TrialState.FAIL
     trial = optuna.trial.create_trial(
         state=state,
         value=told.score if state == TrialState.COMPLETE else None,
-        params=dict(told.point),
-        distributions={name: known[name] for name in told.point},
+        params=dict(params),
+        distributions={name: distributions[name] for name in params},
         intermediate_values=dict(told.scores),
     )
     # Number 0 is the trial that is asked for.
@@ -109,14 +133,27 @@ def _freeze(number: int, told: Told, known: Mapping[str, BaseDistribution]) -> F
     return trial
 
 
-def _distribution(parameter: Parameter) -> BaseDistribution:
+def _distribution(
+    parameter: Parameter,
+) -> CategoricalDistribution | IntDistribution | FloatDistribution:
     if isinstance(parameter, Choice):
         return CategoricalDistribution(parameter.options)
+    if isinstance(parameter, Ordinal):
+        # Optuna knows no ordered choices: their places.
+        return IntDistribution(0, len(parameter.options) - 1)
+    if isinstance(parameter, LogIntRange):
+        return IntDistribution(parameter.low, parameter.high, log=True)
+    low, high = parameter.extremes()
     if isinstance(parameter, IntRange):
-        low, high = parameter.extremes()
-        return IntDistribution(low, high, step=parameter.step)
-    log = isinstance(parameter, LogUniform)
-    return FloatDistribution(parameter.low, parameter.high, log=log)
+        return IntDistribution(int(low), int(high), step=parameter.step)
+    if isinstance(parameter, LogUniform):
+        return FloatDistribution(low, high, log=True)
+    return FloatDistribution(low, high, step=parameter.step)
+
+
+def _stored(parameter: Parameter, value: Value) -> Value:
+    """Return what stands for a value in Optuna."""
+    return parameter.options.index(value) if isinstance(parameter, Ordinal) else value
 
 
 def tpe_proposer(space: Space, num_startup: int) -> Callable[[History, int], Point]:

@@ -1,10 +1,9 @@
 """Points that fill the space evenly, by a scrambled Sobol sequence."""
 
-import itertools
 import random
 from collections.abc import Iterator
 
-from search.algorithms.distinct import DistinctPoints, derive_seed
+from search.algorithms.distinct import DistinctPoints, derive_seed, effective_key
 from search.algorithms.interface import Outcome, Point
 from search.algorithms.unit_cube import to_value
 from spaces.space import Space
@@ -26,33 +25,47 @@ class SobolSearch:
     """
 
     def __init__(self, space: Space, *, seed: int) -> None:
-        self._points = _distinct(space, seed)
+        self._sequence = _sequence(space, seed)
+        self._distinct = DistinctPoints(space)
+        self._seed = seed
         self._next = 0
+        self._adopted: dict[int, Point] = {}
+        self._put_back: Point | None = None
 
     def ask(self, number: int) -> Point | None:
-        """Return point ``number`` of the sequence."""
-        point = next(itertools.islice(self._points, number - self._next, None), None)
-        self._next = number + 1
-        return point
+        """Return the next point of the sequence."""
+        while self._next < number:
+            self._pass()
+        return self._take()
+
+    def _take(self) -> Point | None:
+        number = self._next
+        self._next += 1
+        if self._put_back is not None:
+            point, self._put_back = self._put_back, None
+            return point
+        rng = random.Random(derive_seed(self._seed, number))
+        return self._distinct.find(lambda: next(self._sequence), rng)
+
+    def _pass(self) -> None:
+        """Go on to where the sequence was when an adopted point was asked for."""
+        adopted = self._adopted.pop(self._next, None)
+        point = self._take()
+        if point is None or adopted is None or effective_key(point) == effective_key(adopted):
+            return
+        # No point of the sequence, but one that the study was told to start from.
+        self._distinct.add(adopted)
+        self._put_back = point
 
     def adopt(self, number: int, point: Point) -> None:
-        """Do nothing: a point follows from its number."""
+        """Note which point a trial has, in its turn or as one that the study starts from."""
+        self._adopted[number] = point
 
     def tell_report(self, number: int, epoch: int, score: float) -> None:
         """Do nothing: the sequence doesn't learn."""
 
     def tell(self, number: int, outcome: Outcome, score: float | None) -> None:
         """Do nothing: the sequence doesn't learn."""
-
-
-def _distinct(space: Space, seed: int) -> Iterator[Point]:
-    distinct, sequence = DistinctPoints(space), _sequence(space, seed)
-    for number in itertools.count():
-        rng = random.Random(derive_seed(seed, number))
-        point = distinct.find(lambda: next(sequence), rng)
-        if point is None:
-            return
-        yield point
 
 
 def _sequence(space: Space, seed: int) -> Iterator[Point]:

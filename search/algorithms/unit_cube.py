@@ -2,32 +2,45 @@
 
 import math
 
-from spaces.parameters import IntRange, LogUniform, Parameter, Uniform, Value
+from spaces.parameters import IntRange, LogIntRange, LogUniform, Parameter, Uniform, Value
 from spaces.space import Space
+
+Number = Uniform | LogUniform | IntRange | LogIntRange
+"""Parameters with a distance between their values."""
 
 
 def to_value(parameter: Parameter, coordinate: float) -> Value:
     """Return the value at a coordinate: uniform coordinates give what ``sample`` would draw.
 
-    Options and whole numbers get equal parts of the interval, in their order.
+    Options, steps and whole numbers get equal parts of the interval, in their order; those of
+    ``log_int`` equal parts of the logarithm.
     """
+    if isinstance(parameter, LogIntRange):
+        low, high = _log_int_bounds(parameter)
+        value = round(math.exp(low + coordinate * (high - low)))
+        return min(max(value, parameter.low), parameter.high)
     choices = parameter.choices
     if choices is not None:
         return choices[min(int(coordinate * len(choices)), len(choices) - 1)]
-    low, high = float(parameter.extremes()[0]), float(parameter.extremes()[-1])
+    assert isinstance(parameter, Uniform | LogUniform)
+    low, high = parameter.extremes()
     if isinstance(parameter, LogUniform):
-        value = math.exp(math.log(low) + coordinate * (math.log(high) - math.log(low)))
+        number = math.exp(math.log(low) + coordinate * (math.log(high) - math.log(low)))
     else:
         # Not low + coordinate * (high - low), which overflows where the bounds are far apart.
-        value = (1 - coordinate) * low + coordinate * high
-    return min(max(value, low), high)
+        number = (1 - coordinate) * low + coordinate * high
+    return min(max(number, low), high)
 
 
-def to_coordinate(parameter: Uniform | LogUniform | IntRange, value: float) -> float:
-    """Return the coordinate of a number, for a whole one the middle of its part."""
-    if isinstance(parameter, IntRange):
-        choices = parameter.choices
-        return (choices.index(int(value)) + 0.5) / len(choices)
+def to_coordinate(parameter: Number, value: float) -> float:
+    """Return the coordinate of a number; of a whole one or a step, the middle of its part."""
+    if isinstance(parameter, LogIntRange):
+        low, high = _log_int_bounds(parameter)
+        return (math.log(value) - low) / (high - low)
+    choices = parameter.choices
+    if choices is not None:
+        place = choices.index(int(value) if isinstance(parameter, IntRange) else value)
+        return (place + 0.5) / len(choices)
     low, high = parameter.extremes()
     if isinstance(parameter, LogUniform):
         low, high, value = math.log(low), math.log(high), math.log(value)
@@ -35,12 +48,17 @@ def to_coordinate(parameter: Uniform | LogUniform | IntRange, value: float) -> f
     return (value / 2 - low / 2) / (high / 2 - low / 2)
 
 
-def shared_numbers(space: Space) -> dict[str, Uniform | LogUniform | IntRange]:
+def _log_int_bounds(parameter: LogIntRange) -> tuple[float, float]:
+    # Half a step beyond, as in ``sample``.
+    return math.log(parameter.low - 0.5), math.log(parameter.high + 0.5)
+
+
+def shared_numbers(space: Space) -> dict[str, Number]:
     """Return the parameters that are a number in every point, and not always the same one."""
     return {
         name: parameter
         for name, parameter in space.parameters.items()
-        if isinstance(parameter, Uniform | LogUniform | IntRange)
+        if isinstance(parameter, Number)
         and not parameter.when
         and len(set(parameter.extremes())) > 1
     }

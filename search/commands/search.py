@@ -84,6 +84,7 @@ def search(
 
 
 def _print_plan(study: "Study", console: "Console", *, address: str | None, resume: bool) -> None:
+    from search.space_table import print_space
     from search.study_config import dump_study
     from search.tables import print_costs, print_plan, say
 
@@ -95,6 +96,7 @@ def _print_plan(study: "Study", console: "Console", *, address: str | None, resu
         table = study.check(address=address, resume=resume, on_event=warn)
         plan, costs = study.forecast(table, address)
     say(console, dump_study(plan.config))
+    print_space(console, plan.config)
     print_plan(console, plan)
     if costs is None:
         say(console, "time and memory: not known; measure on a machine with a GPU")

@@ -66,6 +66,36 @@ def test_config_and_registry_name_the_same_algorithms() -> None:
 
 
 @every_algorithm
+def test_every_kind_of_value_within_constraints_is_tried_once(name: AlgorithmName) -> None:
+    space = Space.parse(
+        {
+            "lora_rank": {"ordinal": [2, 8, 32]},
+            "batch_size": {"log_int": [8, 10]},
+            "dropout": {"uniform": [0.0, 0.3], "step": 0.15},
+            "constraints": ["lora_rank * batch_size < 256"],
+        }
+    )
+
+    points = play(build(name, space), range(30), mixed)
+
+    tried = [tuple(point.values()) for point in points if point is not None]
+    assert sorted(tried) == sorted(tuple(point.values()) for point in space.enumerate())
+    assert len(tried) == space.count() == 18
+
+
+@pytest.mark.parametrize("name", WITHOUT_NUMBERS)
+def test_a_point_to_start_from_is_not_tried_again(name: AlgorithmName) -> None:
+    algorithm = build(name, FINITE)
+    start = list(FINITE.enumerate())[5]
+    algorithm.adopt(0, start)
+
+    points = [point for point in play(algorithm, range(1, 20), mixed) if point is not None]
+
+    assert len(points) == 7
+    assert start not in points
+
+
+@every_algorithm
 def test_many_trials_at_a_time_get_different_points(name: AlgorithmName) -> None:
     points = play(build(name), range(8), lambda _number: "running")
 

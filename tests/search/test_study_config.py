@@ -157,6 +157,9 @@ def test_override_that_fits_nothing_is_named(override: str, message: str) -> Non
         ("space.learning_rate={log_uniform: [1e-5, 0.1]}", r"got '1e-5'; write 1\.0e-5"),
         ("space.dropout={uniform: [0, 2]}", r"space\.dropout: dropout must be in \[0, 1\), got 2"),
         ("search=3", r"search must be keys of its own"),
+        ("search.start_from=[{lr: 1}]", r"search\.start_from\[0\]: 'lr' is not in the space"),
+        ("search.start_from=[{learning_rate: 1}]", r"learning_rate is 1, which is not in"),
+        ("space.constraints=[dropout < 1]", r"space\.constraints: 'dropout < 1' names 'dropout'"),
     ],
 )
 def test_value_that_does_not_fit_is_named_with_its_path(override: str, message: str) -> None:
@@ -175,6 +178,15 @@ def test_value_that_does_not_fit_is_named_with_its_path(override: str, message: 
 def test_cmaes_without_a_number_that_every_trial_has_is_refused(space: str) -> None:
     with pytest.raises(ValueError, match="cmaes, which needs a number that every trial has, but"):
         parse_study(STUDY, ["search.algorithm=cmaes", f"space={space}"])
+
+
+def test_points_to_start_from_are_completed_and_kept_in_the_file() -> None:
+    config = parse_study(
+        STUDY, ["space.batch_size={choice: [8, 32]}", "search.start_from=[{learning_rate: 1.0e-4}]"]
+    )
+
+    assert config.start_points() == ({"learning_rate": 1e-4, "batch_size": 32},)
+    assert parse_study(dump_study(config)) == config
 
 
 def test_key_that_is_a_date_is_refused() -> None:

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from spaces.parameters import (
     Choice,
     IntRange,
+    LogIntRange,
     LogUniform,
+    Ordinal,
     Parameter,
     Uniform,
     parse_parameter,
@@ -31,6 +33,23 @@ parameters = st.one_of(
         st.integers(-1000, 1000),
         st.integers(1, 1000),
         st.integers(1, 2000),
+    ),
+    st.builds(
+        lambda low, width: LogIntRange(low=low, high=low + width),
+        st.integers(1, 1000),
+        st.integers(1, 10**15),
+    ),
+    st.builds(
+        lambda low, num, step: Uniform(low=low / 8, high=low / 8 + num * step, step=step),
+        st.integers(-100, 100),
+        st.integers(1, 50),
+        st.sampled_from([0.05, 0.1, 0.25, 3]),
+    ),
+    st.lists(st.integers(), min_size=1, unique=True).map(
+        lambda options: Ordinal(options=tuple(sorted(options)))
+    ),
+    st.lists(st.text(), min_size=1, unique=True).map(
+        lambda options: Ordinal(options=tuple(options))
     ),
     st.lists(values, min_size=1, unique_by=lambda v: (type(v), v)).map(
         lambda options: Choice(options=tuple(options))
@@ -95,6 +114,23 @@ def test_int_steps_may_end_below_the_upper_bound() -> None:
     assert parameter.extremes() == (1, 9)
 
 
+def test_steps_of_a_real_number_are_what_one_would_write() -> None:
+    parameter = parse_parameter({"uniform": [0.0, 0.32], "step": 0.05})
+
+    assert parameter.choices == (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
+    assert parameter.extremes() == (0.0, 0.3)
+
+
+def test_log_int_spreads_draws_evenly_over_octaves() -> None:
+    rng = random.Random(0)
+    parameter = LogIntRange(low=1, high=64)
+
+    draws = [parameter.sample(rng) for _ in range(4_000)]
+
+    assert {1, 64} <= set(draws)
+    assert sum(draw < 8 for draw in draws) / len(draws) == pytest.approx(0.56, abs=0.04)
+
+
 def test_huge_int_range_is_not_listed_in_memory() -> None:
     parameter = IntRange(low=1, high=10**15)
 
@@ -122,6 +158,18 @@ def test_bare_value_is_a_constant() -> None:
         ({"int": [1, 10**30]}, r"bounds of at most 1e\+18"),
         ({"int": [1, 5], "step": 0}, "step >= 1"),
         ({"int": [1, 5], "stpe": 2}, "unknown key 'stpe' beside int; allowed: step, when"),
+        ({"uniform": [0, 1], "step": 0}, "step above 0"),
+        ({"uniform": [0, 1], "step": 2}, "step above 0 that fits"),
+        ({"uniform": [0, 1], "step": "0.1"}, "a number as step, got '0.1'"),
+        ({"uniform": [0, 1], "step": 1e-9}, "up to 10,000 steps"),
+        ({"log_uniform": [1, 10], "step": 1}, "log_uniform takes no step"),
+        ({"log_int": [0, 10]}, "log_int needs low >= 1, got 0; use int"),
+        ({"log_int": [1, 10.0]}, "whole number as high"),
+        ({"log_int": [1, 10], "step": 2}, "unknown key 'step' beside log_int; allowed: when"),
+        ({"ordinal": []}, "ordinal needs at least one value"),
+        ({"ordinal": [1, "a"]}, "either strings or numbers"),
+        ({"ordinal": [True, False]}, "either strings or numbers"),
+        ({"ordinal": [1, 4, 2]}, r"numbers in order, got \[1, 4, 2\]"),
         ({"choice": []}, "at least one value"),
         ({"choice": 3}, "takes a list"),
         ({"choice": [1, 1]}, "lists a value twice"),

@@ -2,14 +2,22 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from spaces.constraints import Constraint
 from spaces.space import Space, load_preset, preset_names
 from spaces.trial_config import TrialConfig
 
 PARENTS = {"method": ["full", "lora"], "augmentation": ["none", "synonym", "word_dropout"]}
 CHILDREN = {"lora_rank": [2, 4, 8], "augmentation_rate": [0.1, 0.2], "batch_size": [8, 16]}
+
+
+CONSTRAINTS = (
+    "lora_rank * batch_size <= 64",
+    "batch_size / lora_rank >= 2 or batch_size < 16",
+    "augmentation_rate * lora_rank < 1.6",
+)
 
 
 @st.composite
@@ -31,7 +39,13 @@ def finite_spaces(draw: st.DrawFn) -> Space:
             raw[name]["when"] = {parent: values}
     if not raw:
         raw["batch_size"] = 8
-    return Space.parse(raw)
+    known = [text for text in CONSTRAINTS if set(Constraint(text).names) <= set(raw)]
+    chosen = draw(st.lists(st.sampled_from(known), unique=True)) if known else []
+    try:
+        return Space.parse({**raw, "constraints": chosen})
+    except ValueError as error:
+        assume("no point" not in str(error))
+        raise
 
 
 @given(finite_spaces())
@@ -45,6 +59,12 @@ def test_enumeration_visits_as_many_distinct_points_as_are_counted(space: Space)
 @given(finite_spaces(), st.integers())
 def test_sampled_point_is_one_of_the_enumerated(space: Space, seed: int) -> None:
     assert space.sample(random.Random(seed)) in list(space.enumerate())
+
+
+@given(finite_spaces(), st.integers())
+def test_every_point_fulfils_the_constraints(space: Space, seed: int) -> None:
+    for point in (space.sample(random.Random(seed)), *space.enumerate()):
+        assert all(constraint.holds(point) for constraint in space.constraints)
 
 
 @given(finite_spaces(), st.integers())
@@ -86,6 +106,35 @@ def test_condition_of_a_condition_is_followed() -> None:
         {"augmentation": "synonym", "method": "lora", "lora_rank": 4},
     ]
     assert space.count() == 4
+
+
+def test_continuous_draws_fulfil_constraints() -> None:
+    space = Space.parse(
+        {
+            "learning_rate": {"log_uniform": [1e-5, 1e-2]},
+            "lora_rank": {"log_int": [1, 64]},
+            "constraints": ["learning_rate * lora_rank <= 1.0e-3"],
+        }
+    )
+    rng = random.Random(0)
+
+    points: list[dict[str, Any]] = [space.sample(rng) for _ in range(300)]
+
+    assert max(p["learning_rate"] * p["lora_rank"] for p in points) <= 1e-3 * (1 + 1e-9)
+    assert space.count() is None
+
+
+def test_the_only_point_that_is_allowed_is_found() -> None:
+    space = Space.parse(
+        {
+            "batch_size": {"int": [1, 250]},
+            "lora_rank": {"int": [1, 250]},
+            "constraints": ["batch_size + lora_rank >= 500"],
+        }
+    )
+
+    assert space.count() == 1
+    assert space.sample(random.Random(0)) == {"batch_size": 250, "lora_rank": 250}
 
 
 def test_last_parameter_of_a_grid_varies_fastest() -> None:
@@ -144,6 +193,14 @@ def test_every_preset_loads_and_makes_trials(name: str) -> None:
         ({"method": {"choice": ["lora", "ia3"]}}, "method must be one of full, lora, got 'ia3'"),
         ({"dropout": {"choice": ["1e-1"]}}, r"YAML reads 1e-5 as text, write 1\.0e-5"),
         ({"dropout": {"foo": 1}}, "dropout: expected exactly one of"),
+        ({"batch_size": 8, "constraints": "batch_size < 9"}, "constraints: expected a list"),
+        ({"batch_size": 8, "constraints": ["batch_sise < 9"]}, "did you mean 'batch_size'"),
+        ({"batch_size": 8, "constraints": ["batch_size < 8"]}, "no point of the space fulfils"),
+        ({"method": "lora", "constraints": ["method < 8"]}, "computes with method, which may be"),
+        (
+            {"dropout": {"uniform": [0, 0.5]}, "constraints": ["dropout < 0"]},
+            "none of 10,000 draws fulfils 'dropout < 0'",
+        ),
         (
             {"lora_rank": {"choice": [2], "when": {"method": "lora"}}},
             "lora_rank.when names 'method', which is not in the space",
