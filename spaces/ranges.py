@@ -70,7 +70,7 @@ class Uniform:
             return
         if isinstance(self.step, bool) or not isinstance(self.step, int | float):
             raise ValueError(f"uniform needs a number as step, got {self.step!r}")
-        if not 0 < self.step <= self.high - self.low:
+        if not 0 < self.step or _decimal(self.step) > _decimal(self.high) - _decimal(self.low):
             raise ValueError(
                 f"uniform needs a step above 0 that fits into [{self.low}, {self.high}], got "
                 f"{self.step}"
@@ -115,10 +115,14 @@ class Uniform:
         return {"uniform": [self.low, self.high], **step, **when_to_dict(self.when)}
 
 
+def _decimal(number: float) -> Decimal:
+    """Return a number as it is written: 3 * 0.05 is 0.15000000000000002, which no file means."""
+    return Decimal(str(number))
+
+
 @lru_cache(maxsize=64)
 def _steps(low: float, high: float, step: float) -> tuple[float, ...]:
-    # Decimal, because 3 * 0.05 is 0.15000000000000002, which no study file means.
-    first, last, width = (Decimal(str(number)) for number in (low, high, step))
+    first, last, width = map(_decimal, (low, high, step))
     return tuple(float(first + index * width) for index in range(int((last - first) // width) + 1))
 
 
