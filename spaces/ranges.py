@@ -70,7 +70,7 @@ class Uniform:
             return
         if isinstance(self.step, bool) or not isinstance(self.step, int | float):
             raise ValueError(f"uniform needs a number as step, got {self.step!r}")
-        if not 0 < self.step or _decimal(self.step) > _decimal(self.high) - _decimal(self.low):
+        if not self.step > 0 or _decimal(self.step) > _decimal(self.high) - _decimal(self.low):
             raise ValueError(
                 f"uniform needs a step above 0 that fits into [{self.low}, {self.high}], got "
                 f"{self.step}"
