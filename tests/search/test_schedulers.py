@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search.schedulers import SCHEDULERS, Scheduler, SuccessiveHalving
-from search.study_config import SchedulerName, SearchConfig
+from search.search_config import SchedulerName, SearchConfig
 
 every_scheduler = pytest.mark.parametrize("name", list(SCHEDULERS))
 scores = st.one_of(st.floats(), st.sampled_from([0.0, 0.5, 1.0]))
