@@ -1,8 +1,10 @@
 """What ends a search before its last trial: a target, hours, or patience that has run out."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Literal
 
 from search.formatting import format_duration, format_metric
@@ -178,6 +180,6 @@ def run_seconds(starts: Sequence[float], moments: Sequence[float]) -> float:
         moments: When something was noted of a trial.
     """
     total = 0.0
-    for start, end in zip(starts, [*starts[1:], float("inf")], strict=True):
+    for start, end in pairwise([*starts, math.inf]):
         total += max((moment - start for moment in moments if start <= moment < end), default=0.0)
     return total
