@@ -1,12 +1,14 @@
 """What to run next and what becomes of it: algorithm, scheduler and ledger, without Ray."""
 
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from search.algorithms import ALGORITHMS, Point
+from search.budgets import Budgets, Clock, ReachedBudget
 from search.events import OnEvent, StudyEvent, ignore_event
 from search.failures import read_failure
 from search.ledger import Ledger
@@ -43,8 +45,9 @@ NextStep = Assignment | Literal["wait", "end"]
 class Conductor:
     """Runs a study's decisions. Each is in the ledger before it is returned.
 
-    Built over a ledger with trials in it, it replays them: ended trials count as they ended,
-    interrupted ones are the first to be asked for, from their last checkpoints.
+    Built over a ledger with trials in it, it replays them: what was decided stays decided, ended
+    trials count as they ended, interrupted ones are the first to be asked for, from their last
+    checkpoints.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Conductor:
         *,
         higher_is_better: bool,
         on_event: OnEvent = ignore_event,
+        clock: Clock = time.time,
     ) -> None:
         self._config = config
         self._setup = setup
@@ -67,6 +71,7 @@ class Conductor:
         self._algorithm = ALGORITHMS[search.algorithm](config.space, search.seed, search.trials)
         self._start_points = config.start_points()
         self._scheduler = SCHEDULERS[search.scheduler](search)
+        self._budgets = Budgets(search, ledger, higher_is_better=higher_is_better, clock=clock)
         self._keeper = CheckpointKeeper(
             ledger,
             self._checkpoints,
@@ -87,22 +92,26 @@ class Conductor:
         trials = self._ledger.trials()
         for trial in trials:
             self._algorithm.adopt(trial.number, dict(trial.params))
+            if trial.state == "running":
+                self._waiting.append(trial.number)
+            elif not trial.reports:
+                self._tell_end(trial.number, trial.state)
         for report in self._ledger.reports():
-            score = self._score(report.metrics)
-            self._scheduler.report(report.number, report.epoch, score)
-            self._algorithm.tell_report(report.number, report.epoch, score)
-        for trial in trials:
-            self._settle(trial)
+            self._replay_report(report, trials[report.number])
         self._next_number = len(trials)
         self._keeper.sweep()
 
-    def _settle(self, trial: TrialRecord) -> None:
-        """Take up a trial of an earlier run: ended, or to be continued."""
+    def _replay_report(self, report: ReportRecord, trial: TrialRecord) -> None:
+        """Tell a report of an earlier run again, and the trial's end if it led to one."""
+        score = self._score(report.metrics)
+        # What it decides now doesn't count: the ledger has the decision, perhaps a budget's.
+        self._scheduler.report(report.number, report.epoch, score)
+        self._algorithm.tell_report(report.number, report.epoch, score)
+        lost = trial.state == "failed"
+        self._budgets.note_report(report.number, None if lost else score, report.seconds)
         # A report and the end that it led to are in the ledger together, so no state is behind.
-        if trial.state == "running":
-            self._waiting.append(trial.number)
-        else:
-            self._tell_end(trial.number, trial.state)
+        if trial.state != "running" and report.epoch == trial.last_epoch:
+            self._tell_end(report.number, trial.state)
 
     @property
     def num_live(self) -> int:
@@ -111,9 +120,21 @@ class Conductor:
 
     @property
     def is_finished(self) -> bool:
-        """Whether every trial has ended and none is left to try."""
+        """Whether every trial has ended and none is left to try, or a budget ended the search."""
+        if self._live:
+            return False
+        return self._budgets.stops_running or (self._tried_all and not self._waiting)
+
+    @property
+    def _tried_all(self) -> bool:
+        """Whether no new trial starts any more."""
         tried_all = self._exhausted or self._next_number >= self._config.search.trials
-        return tried_all and not self._live and not self._waiting
+        return tried_all or self._budgets.reached is not None
+
+    @property
+    def ended_by(self) -> ReachedBudget | None:
+        """The budget that ended the search, or ends it as soon as its running trials have."""
+        return self._budgets.reached
 
     @property
     def is_hopeless(self) -> bool:
@@ -124,9 +145,10 @@ class Conductor:
         """Return the next trial to take up: an interrupted or failed one, else a new one."""
         if self.is_hopeless:
             return "end"
-        if self._waiting:
+        self._settle_budgets()
+        if self._waiting and not self._budgets.stops_running:
             return self._assign(self._waiting.pop(0))
-        if not self._exhausted and self._next_number < self._config.search.trials:
+        if not self._tried_all:
             point = self._next_point(self._next_number)
             if point is not None:
                 number = self._next_number
@@ -177,27 +199,27 @@ class Conductor:
             return "stop"
         checkpoint = result.get("checkpoint")
         record = None if checkpoint is None else CheckpointRecord(**checkpoint)
+        metrics, seconds = dict(result["metrics"]), float(result["seconds"])
         is_new = epoch > trial.last_epoch
-        score = self._score(result["metrics"])
-        decision: Decision = self._scheduler.report(number, epoch, score) if is_new else "continue"
+        decision: Decision = "continue"
+        if is_new:
+            score = self._score(metrics)
+            decision = self._scheduler.report(number, epoch, score)
+            self._algorithm.tell_report(number, epoch, score)
+            self._budgets.note_report(number, score, seconds)
         state: TrialState = "running"
         if bool(result.get("done")) or epoch >= self._config.search.epochs:
             state = "completed"
-        elif decision == "stop":
-            state = "stopped"
+        elif decision == "stop" or self._budgets.would_stop_running():
+            decision, state = "stop", "stopped"
         report = ReportRecord(
-            number=number,
-            epoch=epoch,
-            metrics=dict(result["metrics"]),
-            seconds=float(result["seconds"]),
-            decision=decision,
+            number=number, epoch=epoch, metrics=metrics, seconds=seconds, decision=decision
         )
         self._ledger.add_report(report, record, state)
-        if is_new:
-            self._algorithm.tell_report(number, epoch, score)
         if state != "running":
             self._live.discard(number)
             self._tell_end(number, state)
+        self._settle_budgets()
         self._keeper.tidy(number)
         self._tell("reported", number)
         if state in ("completed", "stopped"):
@@ -255,7 +277,15 @@ class Conductor:
     def _tell_end(self, number: int, state: TrialState) -> None:
         scores = [self._score(report.metrics) for report in self._ledger.trial(number).reports]
         # The best, because that is the epoch whose checkpoint is kept.
-        self._algorithm.tell(number, state, max(scores, default=None))
+        best = max(scores, default=None)
+        self._algorithm.tell(number, state, best)
+        if state != "failed" and best is not None:
+            self._budgets.note_end(best)
+
+    def _settle_budgets(self) -> None:
+        if reached := self._budgets.settle():
+            text = f"the search ends: {reached.reason}"
+            self._on_event(StudyEvent(kind="note", message=text))
 
     def _tell(
         self,

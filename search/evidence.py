@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from search.budgets import ReachedBudget, reached_budget
 from search.compression_records import SCORES_FACT
 from search.final_scores import FinalScores
 from search.ledger import Ledger
@@ -58,6 +59,8 @@ class StudyEvidence:
     """What the test split said about that bundle."""
     num_scored: int
     """For how many bundles the test split was scored."""
+    ended_by: ReachedBudget | None
+    """The budget that ended the search before its last trial."""
     data_fingerprint: str
     """Hash of the data; empty before it was prepared, or where it is gone."""
     data_parts: tuple[PartDescription, ...]
@@ -102,6 +105,7 @@ def read_evidence(folder: Path) -> StudyEvidence:
     """
     with Ledger.read(folder) as ledger:
         config = parse_study(ledger.fact("config"), source=f"the study in {folder}")
+        ended_by = reached_budget(config.search, ledger)
         trials, entries = ledger.trials(), ledger.compressions()
         scored: list[dict[str, Any]] = ledger.fact(SCORES_FACT, [])
         known: dict[str, Any] | None = ledger.fact("data")
@@ -121,6 +125,7 @@ def read_evidence(folder: Path) -> StudyEvidence:
         best=best,
         scores=next((s for s in scores if s.predictor_sha256 == digest), None),
         num_scored=len(scores),
+        ended_by=ended_by,
         data_fingerprint="" if data is None else data.fingerprint,
         data_parts=() if data is None else _describe_parts(data),
         libraries=_libraries(folder, best),

@@ -1,6 +1,6 @@
 """Numbers, durations and hyperparameters as a person reads them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from spaces.parameters import Value
 
@@ -62,6 +62,13 @@ def format_about(seconds: float) -> str:
         return f"{minutes} min"
     minutes = round(minutes, -1)
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def format_numbers(numbers: Sequence[int]) -> str:
+    """Write rising whole numbers; four or more without a gap as a range: 1, 3, 9 or 2 to 19."""
+    if len(numbers) > 3 and numbers[-1] - numbers[0] == len(numbers) - 1:
+        return f"{numbers[0]} to {numbers[-1]}"
+    return ", ".join(map(str, numbers))
 
 
 def format_metric(value: float | None) -> str:

@@ -259,6 +259,14 @@ class Ledger:
         )
         return [_report_record(row) for row in rows]
 
+    def moments(self) -> list[float]:
+        """Return when something was noted of a trial, in seconds since the epoch of Unix."""
+        rows = self._db.execute(
+            "SELECT created_at FROM trials UNION SELECT created_at FROM reports "
+            "UNION SELECT ended_at FROM trials WHERE ended_at IS NOT NULL ORDER BY 1"
+        )
+        return [moment for (moment,) in rows]
+
     def checkpoints(self) -> list[StoredCheckpoint]:
         """Return every checkpoint that is still kept, by trial and epoch."""
         rows = self._db.execute(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from search.budgets import ReachedBudget, reached_budget
 from search.ledger import Ledger
 from search.study_config import StudyConfig, parse_study
 from search.trial_record import StoredCheckpoint, TrialRecord
@@ -78,6 +79,8 @@ class StudyResult:
     """Its output folder."""
     status: StudyStatus
     """How it ended."""
+    ended_by: ReachedBudget | None
+    """The budget that ended its search before the last trial."""
     higher_is_better: bool
     """Whether its metric is maximized."""
     trials: tuple[TrialRecord, ...]
@@ -107,10 +110,12 @@ def read_result(folder: Path) -> StudyResult:
         ValueError: if the folder holds no study, or one that this version can't read.
     """
     with Ledger.read(folder) as ledger:
+        config = parse_study(ledger.fact("config"), source=f"the study in {folder}")
         return StudyResult(
-            config=parse_study(ledger.fact("config"), source=f"the study in {folder}"),
+            config=config,
             folder=folder,
             status=ledger.fact("status"),
+            ended_by=reached_budget(config.search, ledger),
             higher_is_better=ledger.fact("higher_is_better"),
             trials=tuple(ledger.trials()),
         )

@@ -11,7 +11,8 @@ import numpy as np
 
 from cluster.resources import Capacity, MemoryNeed, TrialResources, fit_trials
 from search.schedulers import SCHEDULERS
-from search.study_config import SearchConfig, StudyConfig
+from search.search_config import SearchConfig
+from search.study_config import StudyConfig
 from search.study_plan import count_trials
 from search.trial_kinds import describe_kind, trial_kinds
 from spaces.trial_config import TrialConfig
@@ -132,8 +133,9 @@ class TrialCosts:
 def expected_epochs(search: SearchConfig, num_trials: int) -> float:
     """Return how many epochs a trial runs on average, if trials are as good as chance has it.
 
-    Plays the study's own scheduler with random scores. A search that learns brings better trials
-    later, of which fewer are stopped.
+    Plays the study's own scheduler with random scores, each trial's the same after every epoch. A
+    search that learns brings better trials later, of which fewer are stopped; and where scores rise
+    from epoch to epoch, the running averages of ``median`` lag behind, and fewer are stopped too.
     """
     rng = np.random.default_rng(0)
     num_trials = min(num_trials, MOST_PLAYED)

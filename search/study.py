@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from cluster.resources import Capacity, local_capacity
+from search.budgets import reached_budget
 from search.conductor import Conductor
 from search.events import OnEvent, StudyEvent, ignore_event
 from search.ledger import Ledger
@@ -296,7 +297,7 @@ class Study:
         with contextlib.ExitStack() as stack:
             if Ledger.exists(self.folder):
                 ledger = stack.enter_context(Ledger.open(self.folder))
-                is_over = self._is_over(ledger)
+                is_over = self._is_over(ledger, on_event)
                 # One that ended may have been killed before it noted so.
                 plan = None if is_over else stack.enter_context(connected())
                 ledger.set_fact("status", _ended_status(ledger) if is_over else "running")
@@ -321,10 +322,18 @@ class Study:
             )
             self._run_trials(conductor, setup, ledger, plan.num_concurrent, on_event)
 
-    def _is_over(self, ledger: Ledger) -> bool:
+    def _is_over(self, ledger: Ledger, on_event: OnEvent) -> bool:
+        """Return whether no trial is left to run, and tell it if a budget is the reason."""
         trials = ledger.trials()
-        ended = [trial for trial in trials if trial.state != "running"]
-        return len(ended) == len(trials) >= count_trials(self.config)
+        all_ended = all(trial.state != "running" for trial in trials)
+        if all_ended and len(trials) >= count_trials(self.config):
+            return True
+        reached = reached_budget(self.config.search, ledger)
+        if reached is None or not (all_ended or reached.stops_running):
+            return False
+        text = f"the search has ended: {reached.reason}; with another search.{reached.name}"
+        on_event(StudyEvent(kind="note", message=f"{text} it would go on"))
+        return True
 
     @contextlib.contextmanager
     def _connected(
@@ -413,7 +422,7 @@ def _status(conductor: Conductor, ledger: Ledger) -> StudyStatus:
 
 
 def _ended_status(ledger: Ledger) -> StudyStatus:
-    """Return how a study ended whose trials have all ended."""
+    """Return how a study ended in which no trial is left to run."""
     ended_well = any(trial.state in ("completed", "stopped") for trial in ledger.trials())
     return "completed" if ended_well else "failed"
 

@@ -9,6 +9,10 @@ from search.study_plan import count_trials
 
 FREE_TO_CHANGE = (
     "search.trials",
+    "search.target",
+    "search.max_hours",
+    "search.max_trial_hours",
+    "search.patience",
     "search.max_failures",
     "search.checkpoint_budget_gb",
     "resources.concurrent_trials",
@@ -21,10 +25,10 @@ FREE_TO_CHANGE = (
     "compression",
     "winners",
 )
-"""What a resume may change: nothing that decides about a trial's result or its end, nor about a
-point that was drawn. (How many points TPE draws at random before it learns from results depends on
-``search.trials``, so more of them may change which points come next.) The data may lie elsewhere,
-because what it holds is compared."""
+"""What a resume may change: nothing that decides about a trial's result or its end, but for what
+ends the whole search, nor about a point that was drawn. (How many points TPE draws at random before
+it learns from results depends on ``search.trials``, so more of them may change which points come
+next.) The data may lie elsewhere, because what it holds is compared."""
 
 
 def find_changes(stored: StudyConfig, given: StudyConfig) -> list[str]:

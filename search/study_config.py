@@ -7,13 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import yaml
 from pydantic import ConfigDict, PlainValidator, TypeAdapter, ValidationError
 
 from cluster.resources import TrialResources
 from search.algorithms.unit_cube import shared_numbers
+from search.search_config import AlgorithmName as AlgorithmName
+from search.search_config import SearchConfig as SearchConfig
 from search.study_errors import describe_mistakes, section_fields
 from search.task_checks import check_task
 from spaces.given_points import complete_points
@@ -29,66 +31,7 @@ from trainables.deepspeed_config import DeepSpeedConfig
 from trainables.encoder import EncoderConfig
 from trainables.task import TASK_METRICS, TaskConfig
 
-AlgorithmName = Literal["grid", "random", "sobol", "tpe", "gp", "cmaes"]
-SchedulerName = Literal["none", "asha"]
-
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SearchConfig:
-    """Which trials run, and for how long."""
-
-    algorithm: AlgorithmName = "tpe"
-    """grid: every point in order; random: independent draws; sobol: draws that fill the space
-    evenly; tpe: Bayesian (Bergstra et al. 2011, through Optuna); gp: Bayesian by a Gaussian
-    process, for few and long trials; cmaes: an evolution strategy, for many trials over numbers."""
-    scheduler: SchedulerName = "asha"
-    """none: every trial runs to its end; asha: successive halving (Li et al. 2020)."""
-    trials: int = 24
-    """Trials of the study; a finite space may have fewer points."""
-    epochs: int = 3
-    """Passes over the training rows of a trial that isn't stopped early."""
-    metric: str = "roc_auc"
-    """What is optimized, measured on the validation split."""
-    seed: int = 0
-    """Seeds the points and the trials."""
-    reduction_factor: int = 3
-    """asha: one in this many trials goes on at each rung."""
-    grace_epochs: int = 1
-    """asha: epochs that every trial gets."""
-    max_failures: int = 1
-    """Times that a trial is tried again after it failed, from its last checkpoint."""
-    checkpoint_budget_gb: float = 20.0
-    """Disk space for checkpoints; beyond it the worst finished trials lose theirs."""
-    start_from: tuple[Mapping[str, Value], ...] = ()
-    """Points to try first, in this order, before the algorithm's own. What a point leaves out gets
-    its default if the space has it, else the middle of its range, or the first of its choices."""
-
-    def __post_init__(self) -> None:
-        for name, least in (
-            ("trials", 1),
-            ("epochs", 1),
-            ("reduction_factor", 2),
-            ("grace_epochs", 1),
-            ("max_failures", 0),
-            ("seed", 0),
-        ):
-            value = getattr(self, name)
-            if value < least:
-                raise ValueError(f"search.{name} must be at least {least}, got {value}")
-        if self.seed >= 2**63:
-            raise ValueError(f"search.seed must be below 2**63, got {self.seed}")
-        if self.checkpoint_budget_gb <= 0:
-            raise ValueError(
-                f"search.checkpoint_budget_gb must be above 0, got {self.checkpoint_budget_gb}"
-            )
-        if self.scheduler == "asha" and self.grace_epochs > self.epochs:
-            raise ValueError(
-                f"search.grace_epochs is {self.grace_epochs}, but a trial has only "
-                f"{self.epochs} epochs, so asha would never stop one; lower it, or write "
-                "scheduler: none"
-            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,7 +12,9 @@ import numpy as np
 from cluster.memory import format_gb
 from cluster.resources import Capacity, MemoryNeed, fit_trials
 from search.algorithms import LARGEST_ENUMERATION, effective_key
-from search.schedulers import SuccessiveHalving
+from search.schedulers import SCHEDULERS
+from search.schedulers.hyperband import bracket_graces
+from search.search_config import SearchConfig
 from search.study_config import StudyConfig
 from spaces.space import Space
 from trainables.data.config import SPLIT_NAMES
@@ -96,13 +98,7 @@ def make_plan(
     search = config.search
     num_trials = count_trials(config)
     notes = _notes_on_memory(config, capacity, need, num_concurrent, num_trials)
-    rungs: tuple[int, ...] = ()
-    if search.scheduler == "asha":
-        rungs = SuccessiveHalving(
-            grace_epochs=search.grace_epochs,
-            reduction_factor=search.reduction_factor,
-            max_epochs=search.epochs,
-        ).rungs
+    rungs = SCHEDULERS[search.scheduler](search).rungs
     return StudyPlan(
         config=config,
         folder=folder,
@@ -112,7 +108,7 @@ def make_plan(
         capacity=capacity,
         rungs=rungs,
         data=data,
-        notes=(*_notes(config, num_points, rungs), *notes),
+        notes=(*_notes(config, num_points), *_notes_on_ends(search, num_trials, rungs), *notes),
     )
 
 
@@ -193,7 +189,37 @@ def _notes_on_memory(
     )
 
 
-def _notes(config: StudyConfig, num_points: int | None, rungs: tuple[int, ...]) -> tuple[str, ...]:
+def _notes_on_ends(search: SearchConfig, num_trials: int, rungs: tuple[int, ...]) -> list[str]:
+    """Say which settings end no trial and no search."""
+    notes = [
+        f"search.{name} is {getattr(search, name)}, but scheduler {search.scheduler} doesn't use it"
+        for name in search.unused_settings()
+    ]
+    if search.scheduler != "none" and not rungs:
+        notes.append(
+            f"{search.scheduler} stops no trial: search.grace_epochs is {search.grace_epochs} and "
+            f"a trial has {search.epochs} epochs"
+        )
+    if search.scheduler == "hyperband" and search.brackets is not None:
+        graces = bracket_graces(search.grace_epochs, search.reduction_factor, search.epochs)
+        if search.brackets > len(graces):
+            notes.append(
+                f"search.brackets is {search.brackets}, but from {search.grace_epochs} to "
+                f"{search.epochs} epochs there are only {len(graces)}"
+            )
+    if search.scheduler == "median" and rungs and search.min_peers >= num_trials:
+        notes.append(
+            f"median stops no trial: search.min_peers is {search.min_peers}, and there are only "
+            f"{num_trials} trials"
+        )
+    if search.patience is not None and search.patience >= num_trials:
+        notes.append(
+            f"search.patience is {search.patience}, but there are only {num_trials} trials"
+        )
+    return notes
+
+
+def _notes(config: StudyConfig, num_points: int | None) -> tuple[str, ...]:
     search = config.search
     notes = []
     if num_points is not None and num_points < search.trials:
@@ -209,11 +235,6 @@ def _notes(config: StudyConfig, num_points: int | None, rungs: tuple[int, ...]) 
         notes.append(
             f"search.start_from has {len(search.start_from)} points; only the first "
             f"{search.trials} (search.trials) run"
-        )
-    if search.scheduler == "asha" and not rungs:
-        notes.append(
-            f"asha stops no trial: search.grace_epochs is {search.grace_epochs} and a trial has "
-            f"{search.epochs} epochs"
         )
     if config.winners > search.trials:
         notes.append(

@@ -9,6 +9,8 @@ from search.study_plan import count_trials
 def summarize(evidence: StudyEvidence) -> list[str]:
     """Say what was searched, what won, by how much over the baseline, and what it costs."""
     sentences = [_searched(evidence)]
+    if evidence.ended_by is not None:
+        sentences.append(f"The search ended early: {evidence.ended_by.reason}.")
     leader = evidence.ranking[0] if evidence.ranking else None
     if leader is not None and leader.best is not None:
         sentences.append(_won(evidence, leader))

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster.memory import format_gb
+from search.budgets import describe_budgets
 from search.evidence import REPORT_FILE, RankedTrial, StudyEvidence
 from search.final_scores import LABELS
 from search.formatting import (
@@ -17,6 +18,7 @@ from search.formatting import (
     format_change,
     format_duration,
     format_metric,
+    format_numbers,
     format_params,
 )
 from search.room import TrialCosts, expected_epochs
@@ -190,7 +192,10 @@ def print_plan(console: Console, plan: StudyPlan) -> None:
         + (f"; {plan.num_idle_cpus:g} CPUs stay idle" if plan.num_idle_cpus else ""),
     )
     if plan.rungs:
-        say(console, f"asha may stop a trial after epoch {', '.join(map(str, plan.rungs))}")
+        rungs = format_numbers(plan.rungs)
+        say(console, f"{config.search.scheduler} may stop a trial after epoch {rungs}")
+    if budgets := describe_budgets(config.search):
+        say(console, f"the search ends early {' or '.join(budgets)}")
     for note in plan.notes:
         say(console, f"note: {note}")
 
@@ -229,11 +234,14 @@ def print_costs(console: Console, plan: StudyPlan, costs: TrialCosts) -> None:
     size = {"num_trials": plan.num_trials, "num_concurrent": plan.num_concurrent}
     whole = format_about(costs.study_seconds(**size))
     epochs = expected_epochs(costs.search, plan.num_trials)
-    line = f"about {format_about(costs.study_seconds(**size, epochs=epochs))}: "
+    seconds = costs.study_seconds(**size, epochs=epochs)
+    line = f"about {format_about(seconds)}: "
     line += f"{plan.num_trials} trials, {plan.num_concurrent} at a time"
     if plan.rungs:
-        line += f", {epochs:.1f} epochs on average; {whole} if asha stops none"
+        line += f", {epochs:.1f} epochs on average; {whole} if {costs.search.scheduler} stops none"
     say(console, line)
+    if (limit := costs.search.max_hours) is not None and seconds > limit * 3600:
+        say(console, f"search.max_hours ends it before, after {format_duration(limit * 3600)}")
     say(console, "compressing the winners comes on top")
 
 

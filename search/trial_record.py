@@ -9,7 +9,8 @@ from spaces.parameters import Value
 from spaces.trial_config import TrialConfig
 
 TrialState = Literal["running", "completed", "stopped", "failed"]
-"""running: not ended, whether or not a process works on it; stopped: by the scheduler."""
+"""running: not ended, whether or not a process works on it; stopped: by the scheduler,
+or because a budget ended the search."""
 Decision = Literal["continue", "stop"]
 """What becomes of a trial after a report."""
 

@@ -37,10 +37,10 @@ def to_coordinate(parameter: Number, value: float) -> float:
     if isinstance(parameter, LogIntRange):
         low, high = _log_int_bounds(parameter)
         return (math.log(value) - low) / (high - low)
-    choices = parameter.choices
-    if choices is not None:
-        place = choices.index(int(value) if isinstance(parameter, IntRange) else value)
-        return (place + 0.5) / len(choices)
+    if isinstance(parameter, IntRange):
+        return (parameter.choices.index(int(value)) + 0.5) / len(parameter.choices)
+    if (steps := parameter.choices) is not None:
+        return (steps.index(value) + 0.5) / len(steps)
     low, high = parameter.extremes()
     if isinstance(parameter, LogUniform):
         low, high, value = math.log(low), math.log(high), math.log(value)

@@ -190,6 +190,11 @@ def check_result(result: "StudyResult") -> None:
     """Raise FailureError if a study was given up, with what there is."""
     if result.best is not None and result.status != "failed":
         return
+    if result.best is None and result.ended_by is not None:
+        raise FailureError(
+            f"the search ended before any trial gave a result: {result.ended_by.reason}; raise "
+            "that and go on with --resume"
+        )
     reasons = [trial.error for trial in result.trials if trial.state == "failed" and trial.error]
     given_up = f"the study was given up: {len(reasons)} of {len(result.trials)} trials failed"
     if result.best is None:

@@ -1,73 +1,18 @@
 import math
-from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.schedulers import SCHEDULERS, Scheduler, SuccessiveHalving
-from search.study_config import SchedulerName, SearchConfig
-
-every_scheduler = pytest.mark.parametrize("name", list(SCHEDULERS))
-scores = st.one_of(st.floats(), st.sampled_from([0.0, 0.5, 1.0]))
+from search.schedulers import SCHEDULERS, Scheduler
+from search.schedulers.hyperband import Hyperband, bracket_graces, bracket_sizes, spread
+from search.schedulers.median import MedianStopping
+from search.schedulers.successive_halving import SuccessiveHalving
+from search.search_config import SchedulerName, SearchConfig
 
 
 def build(name: SchedulerName, *, epochs: int = 9) -> Scheduler:
     return SCHEDULERS[name](SearchConfig(scheduler=name, epochs=epochs))
-
-
-@st.composite
-def histories(draw: st.DrawFn) -> list[tuple[int, int, float]]:
-    """Reports of several trials, each trial's epochs in order, trials interleaved."""
-    order = draw(st.lists(st.integers(0, 9), max_size=60))
-    epochs = dict.fromkeys(range(10), 0)
-    reports = []
-    for number in order:
-        epochs[number] += 1
-        reports.append((number, epochs[number], draw(scores)))
-    return reports
-
-
-def test_config_and_registry_name_the_same_schedulers() -> None:
-    assert set(get_args(SchedulerName)) == set(SCHEDULERS)
-
-
-@every_scheduler
-@given(histories())
-def test_replayed_reports_give_the_same_decisions(
-    name: SchedulerName, history: list[tuple[int, int, float]]
-) -> None:
-    first, second = build(name), build(name)
-
-    assert [first.report(*r) for r in history] == [second.report(*r) for r in history]
-
-
-@every_scheduler
-@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1), st.integers(1, 9))
-def test_best_so_far_goes_on(name: SchedulerName, values: list[float], epoch: int) -> None:
-    scheduler = build(name)
-
-    for number, value in enumerate(values):
-        decision = scheduler.report(number, epoch, value)
-        if value >= max(values[: number + 1]):
-            assert decision == "continue"
-
-
-@every_scheduler
-@given(scores)
-def test_first_trial_is_never_stopped(name: SchedulerName, score: float) -> None:
-    scheduler = build(name)
-
-    assert {scheduler.report(0, epoch, score) for epoch in range(1, 10)} == {"continue"}
-
-
-@every_scheduler
-@given(st.lists(scores, min_size=1))
-def test_last_epoch_stops_nothing(name: SchedulerName, values: list[float]) -> None:
-    scheduler = build(name, epochs=3)
-
-    for number, value in enumerate(values):
-        assert scheduler.report(number, 3, value) == "continue"
 
 
 def test_none_stops_nothing() -> None:
@@ -130,3 +75,62 @@ def test_asha_stops_about_two_thirds_of_random_trials() -> None:
     stopped = [asha.report(n, 1, value) for n, value in enumerate(values)].count("stop")
 
     assert stopped / 300 == pytest.approx(2 / 3, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "graces"), [(1, [1]), (3, [1, 3]), (10, [1, 3, 9, 10]), (81, [1, 3, 9, 27, 81])]
+)
+def test_last_bracket_stops_nothing(epochs: int, graces: list[int]) -> None:
+    assert bracket_graces(1, 3, epochs) == graces
+
+
+def test_brackets_have_the_sizes_of_hyperbands_algorithm() -> None:
+    # Li et al. 2018, algorithm 1, for R = 81 and eta = 3.
+    assert bracket_sizes(5, 3) == [81, 34, 15, 8, 5]
+
+
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=5))
+def test_brackets_take_turns_in_proportion(sizes: list[int]) -> None:
+    order = spread(sizes)
+
+    assert [order.count(index) for index in range(len(sizes))] == sizes
+    for length in range(1, len(order) + 1):
+        for index, size in enumerate(sizes):
+            assert abs(order[:length].count(index) - length * size / len(order)) < len(sizes)
+
+
+def test_a_trial_is_compared_with_its_own_bracket_alone() -> None:
+    hyperband = Hyperband(grace_epochs=1, reduction_factor=3, max_epochs=9)
+    second = [number for number in range(40) if hyperband.bracket(number) == 1]
+
+    assert {hyperband.report(number, 1, -number) for number in second} == {"continue"}
+    assert "stop" in {hyperband.report(number, 3, -number) for number in second}
+
+
+def test_fewer_brackets_are_those_with_the_fewest_grace_epochs() -> None:
+    one = Hyperband(grace_epochs=1, reduction_factor=3, max_epochs=9, num_brackets=1)
+
+    assert one.rungs == (1, 3)
+    assert {one.bracket(number) for number in range(40)} == {0}
+
+
+def test_median_compares_the_best_score_with_the_averages_of_the_others() -> None:
+    median = MedianStopping(grace_epochs=2, min_peers=3, max_epochs=9)
+    for number, (first, second) in enumerate([(0.2, 0.6), (0.4, 0.6), (0.6, 0.8)]):
+        median.report(number, 1, first)
+        assert median.report(number, 2, second) == "continue"
+
+    # Averages 0.4, 0.5, 0.7: a trial that once had 0.5 goes on, one that had less doesn't.
+    assert [median.report(3, epoch, score) for epoch, score in ((1, 0.5), (2, 0.1))] == [
+        "continue",
+        "continue",
+    ]
+    assert [median.report(4, epoch, 0.44) for epoch in (1, 2)] == ["continue", "stop"]
+
+
+def test_median_waits_for_enough_others() -> None:
+    median = MedianStopping(grace_epochs=1, min_peers=3, max_epochs=9)
+
+    decisions = [median.report(number, 1, score) for number, score in enumerate([3, 2, 1, 0])]
+
+    assert decisions == ["continue", "continue", "continue", "stop"]

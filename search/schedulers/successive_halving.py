@@ -1,30 +1,8 @@
-"""none | asha: which trials go on after an epoch."""
+"""asha: of the trials that reach a rung, the best fraction goes on."""
 
 import math
-from collections.abc import Callable
-from typing import Protocol
 
-from search.study_config import SchedulerName, SearchConfig
 from search.trial_record import Decision
-
-
-class Scheduler(Protocol):
-    """Decides on trials. Higher scores are better; the caller turns the sign of a loss.
-
-    A decision depends on the reports before it and on nothing else, so that telling the same
-    reports in the same order again rebuilds the scheduler.
-    """
-
-    def report(self, number: int, epoch: int, score: float) -> Decision:
-        """Note a trial's score after an epoch and say whether the trial goes on."""
-
-
-class RunToEnd:
-    """Every trial runs to its end."""
-
-    def report(self, number: int, epoch: int, score: float) -> Decision:
-        """Return continue."""
-        return "continue"
 
 
 class SuccessiveHalving:
@@ -60,22 +38,3 @@ class SuccessiveHalving:
         num_kept = len(rung) // self._reduction_factor
         threshold = sorted(rung.values(), reverse=True)[num_kept - 1]
         return "continue" if rung[number] >= threshold else "stop"
-
-
-def _build_none(config: SearchConfig) -> Scheduler:
-    return RunToEnd()
-
-
-def _build_asha(config: SearchConfig) -> Scheduler:
-    return SuccessiveHalving(
-        grace_epochs=config.grace_epochs,
-        reduction_factor=config.reduction_factor,
-        max_epochs=config.epochs,
-    )
-
-
-SCHEDULERS: dict[SchedulerName, Callable[[SearchConfig], Scheduler]] = {
-    "none": _build_none,
-    "asha": _build_asha,
-}
-"""Schedulers by name."""

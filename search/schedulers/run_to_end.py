@@ -1,0 +1,16 @@
+"""none: every trial runs to its end."""
+
+from search.trial_record import Decision
+
+
+class RunToEnd:
+    """Every trial runs to its end."""
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """No epoch: nothing is stopped."""
+        return ()
+
+    def report(self, number: int, epoch: int, score: float) -> Decision:
+        """Return continue."""
+        return "continue"

@@ -1,0 +1,108 @@
+"""A study file's section search: which trials run, for how long, and what ends the search early."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from spaces.parameters import Value
+
+AlgorithmName = Literal["grid", "random", "sobol", "tpe", "gp", "cmaes"]
+SchedulerName = Literal["none", "asha", "hyperband", "median"]
+
+SCHEDULER_SETTINGS: dict[SchedulerName, tuple[str, ...]] = {
+    "none": (),
+    "asha": ("grace_epochs", "reduction_factor"),
+    "hyperband": ("grace_epochs", "reduction_factor", "brackets"),
+    "median": ("grace_epochs", "min_peers"),
+}
+"""Which settings each scheduler reads; the others have no effect on it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchConfig:
+    """Which trials run, and for how long."""
+
+    algorithm: AlgorithmName = "tpe"
+    """grid: every point in order; random: independent draws; sobol: draws that fill the space
+    evenly; tpe: Bayesian (Bergstra et al. 2011, through Optuna); gp: Bayesian by a Gaussian
+    process, for few and long trials; cmaes: an evolution strategy, for many trials over numbers."""
+    scheduler: SchedulerName = "asha"
+    """none: every trial runs to its end; asha: successive halving (Li et al. 2020); hyperband: that
+    in brackets of different grace epochs (Li et al. 2018); median: stops what is worse than the
+    median of the others (Golovin et al. 2017)."""
+    trials: int = 24
+    """Trials of the study; a finite space may have fewer points."""
+    epochs: int = 3
+    """Passes over the training rows of a trial that isn't stopped early."""
+    metric: str = "roc_auc"
+    """What is optimized, measured on the validation split."""
+    seed: int = 0
+    """Seeds the points and the trials."""
+    reduction_factor: int = 3
+    """asha, hyperband: one in this many trials goes on at each rung."""
+    grace_epochs: int = 1
+    """asha, hyperband, median: epochs that every trial gets."""
+    brackets: int | None = None
+    """hyperband: how many of its brackets are used, those with the fewest grace epochs first; None:
+    all, up to the one that stops no trial."""
+    min_peers: int = 5
+    """median: other trials that must have reached an epoch before a trial is stopped after it."""
+    target: float | None = None
+    """Value of the metric at which the search ends; running trials stop at their next report."""
+    max_hours: float | None = None
+    """Hours of wall time, over all runs of the study, after which the search ends; running trials
+    stop at their next report."""
+    max_trial_hours: float | None = None
+    """Hours of training, summed over all trials, after which the search ends; running trials stop
+    at their next report."""
+    patience: int | None = None
+    """Trials in a row that ended without a new best, after which no new one starts; running trials
+    go on. A trial that failed doesn't count: it says nothing of what could be found."""
+    start_from: tuple[Mapping[str, Value], ...] = ()
+    """Points to try first, in this order, before the algorithm's own. What a point leaves out gets
+    its default if the space has it, else the middle of its range, or the first of its choices."""
+    max_failures: int = 1
+    """Times that a trial is tried again after it failed, from its last checkpoint."""
+    checkpoint_budget_gb: float = 20.0
+    """Disk space for checkpoints; beyond it the worst finished trials lose theirs."""
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("trials", 1),
+            ("epochs", 1),
+            ("reduction_factor", 2),
+            ("grace_epochs", 1),
+            ("brackets", 1),
+            ("min_peers", 1),
+            ("patience", 1),
+            ("max_failures", 0),
+            ("seed", 0),
+        ):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"search.{name} must be at least {least}, got {value}")
+        if self.seed >= 2**63:
+            raise ValueError(f"search.seed must be below 2**63, got {self.seed}")
+        for name in ("checkpoint_budget_gb", "max_hours", "max_trial_hours"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"search.{name} must be above 0, got {value}")
+        if self._uses("grace_epochs") and self.grace_epochs > self.epochs:
+            raise ValueError(
+                f"search.grace_epochs is {self.grace_epochs}, but a trial has only "
+                f"{self.epochs} epochs, so {self.scheduler} would never stop one; lower it, or "
+                "write scheduler: none"
+            )
+
+    def _uses(self, setting: str) -> bool:
+        return setting in SCHEDULER_SETTINGS[self.scheduler]
+
+    def unused_settings(self) -> tuple[str, ...]:
+        """Return the settings of other schedulers that were changed, and that this one ignores."""
+        settings = dict.fromkeys(name for used in SCHEDULER_SETTINGS.values() for name in used)
+        default = SearchConfig()
+        return tuple(
+            name
+            for name in settings
+            if not self._uses(name) and getattr(self, name) != getattr(default, name)
+        )
