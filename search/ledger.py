@@ -267,10 +267,13 @@ class Ledger:
         )
         return [moment for (moment,) in rows]
 
-    def checkpoints(self) -> list[StoredCheckpoint]:
-        """Return every checkpoint that is still kept, by trial and epoch."""
+    def checkpoints(self, number: int | None = None) -> list[StoredCheckpoint]:
+        """Return every checkpoint, or every one of a trial, that is still kept, in order."""
+        where, values = ("", ()) if number is None else ("WHERE trial = ? ", (number,))
         rows = self._db.execute(
-            "SELECT trial, path, epoch, num_bytes, resumable FROM checkpoints ORDER BY trial, epoch"
+            "SELECT trial, path, epoch, num_bytes, resumable FROM checkpoints "
+            f"{where}ORDER BY trial, epoch",
+            values,
         )
         return [
             StoredCheckpoint(
@@ -282,6 +285,11 @@ class Ledger:
             )
             for number, path, epoch, num_bytes, resumable in rows
         ]
+
+    def checkpoint_bytes(self) -> int:
+        """Return the size of all checkpoints that are still kept."""
+        row = self._db.execute("SELECT COALESCE(SUM(num_bytes), 0) FROM checkpoints").fetchone()
+        return int(row[0])
 
     def trials(self) -> list[TrialRecord]:
         """Return every trial, by number, as of one moment."""
@@ -316,8 +324,8 @@ class Ledger:
             "SELECT trial, epoch, metrics, seconds, decision FROM reports WHERE trial = ?",
             (number,),
         )
-        checkpoints = [kept for kept in self.checkpoints() if kept.number == number]
-        return _trial_record(row, [_report_record(report) for report in reports], checkpoints)
+        found = [_report_record(report) for report in reports]
+        return _trial_record(row, found, self.checkpoints(number))
 
     def _stored(self, path: Path) -> str:
         # Relative, so that a study's folder may be moved as a whole.

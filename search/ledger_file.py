@@ -43,6 +43,7 @@ CREATE TABLE checkpoints (
     num_bytes INTEGER NOT NULL,
     resumable INTEGER NOT NULL
 );
+CREATE INDEX checkpoints_of_trial ON checkpoints (trial, epoch);
 CREATE TABLE compressions (
     trial INTEGER PRIMARY KEY REFERENCES trials (number),
     report TEXT NOT NULL,

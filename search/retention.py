@@ -87,7 +87,7 @@ class CheckpointKeeper:
         return max(kept, key=lambda checkpoint: values[checkpoint.epoch], default=None)
 
     def _keep_within_budget(self) -> None:
-        total = sum(checkpoint.num_bytes for checkpoint in self._ledger.checkpoints())
+        total = self._ledger.checkpoint_bytes()
         if total <= self._budget_bytes:
             return
         sign = 1 if self._higher_is_better else -1

@@ -1,5 +1,6 @@
 """asha: of the trials that reach a rung, the best fraction goes on."""
 
+import bisect
 import math
 
 from search.trial_record import Decision
@@ -15,11 +16,12 @@ class SuccessiveHalving:
 
     def __init__(self, *, grace_epochs: int, reduction_factor: int, max_epochs: int) -> None:
         self._reduction_factor = reduction_factor
-        self._rungs: dict[int, dict[int, float]] = {}
+        # By epoch, sorted: a thousand trials at a rung cost no more than a few.
+        self._rungs: dict[int, list[float]] = {}
         epochs = grace_epochs
         # At the last epoch there is nothing left to stop.
         while epochs < max_epochs:
-            self._rungs[epochs] = {}
+            self._rungs[epochs] = []
             epochs *= reduction_factor
 
     @property
@@ -32,9 +34,9 @@ class SuccessiveHalving:
         rung = self._rungs.get(epoch)
         if rung is None:
             return "continue"
-        rung[number] = score if math.isfinite(score) else -math.inf
+        score = score if math.isfinite(score) else -math.inf
+        bisect.insort(rung, score)
         if len(rung) < self._reduction_factor:
             return "continue"
         num_kept = len(rung) // self._reduction_factor
-        threshold = sorted(rung.values(), reverse=True)[num_kept - 1]
-        return "continue" if rung[number] >= threshold else "stop"
+        return "continue" if score >= rung[-num_kept] else "stop"

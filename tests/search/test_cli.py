@@ -289,15 +289,27 @@ def test_dry_run_says_what_would_run_and_writes_nothing(
     code, out, _ = run_here(
         capsys, "search", study_file, "--out", tmp_path / "runs", "--dry-run",
         "--set", "search.trials=7",
+        "--set", "space.constraints=[learning_rate * batch_size <= 1.0]",
+        "--set", "search.start_from=[{}]",
     )  # fmt: skip
 
     assert code == 0
     assert "name: trained" in out
+    assert re.search(r"learning_rate +log_uniform +\S+ to \S+", out)
+    assert "constraint: learning_rate * batch_size <= 1.0" in out
+    assert "starts from: " in out
     assert "points in the space: infinitely many; trials: 7" in out
     assert "each trial gets 1 x 1 CPUs" in out
     assert re.search(r"lora +32 +[\d.,]+ +\d+ s +[\d.]+ GB", out)
     assert re.search(r"about \d+ (s|min): 7 trials, \d+ at a time", out)
     assert not (tmp_path / "runs").exists()
+
+
+def test_study_schema_is_printed_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run_here(capsys, "study-schema")
+
+    assert code == 0
+    assert "search" in json.loads(out)["properties"]
 
 
 def test_simulate_writes_the_log_apart_from_its_truth(

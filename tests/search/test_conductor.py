@@ -117,6 +117,30 @@ def test_study_runs_every_trial_to_an_end(tmp_path: Path) -> None:
         assert trial.starts == 1
 
 
+@pytest.mark.parametrize("algorithm", ["random", "sobol", "tpe"])
+def test_points_to_start_from_come_first_and_survive_a_restart(
+    tmp_path: Path, algorithm: str
+) -> None:
+    given = "search.start_from=[{learning_rate: 2.0e-4}, {batch_size: 8}]"
+    config = study(given, f"search.algorithm={algorithm}", "search.scheduler=none")
+    whole = run_alone(config, tmp_path / "whole")
+    with Ledger.create(tmp_path / "killed", {}) as ledger:
+        assert not Crew(random.Random(1), size=1).work(
+            conduct(config, ledger, tmp_path / "killed"), steps=3
+        )
+    with Ledger.open(tmp_path / "killed") as ledger:
+        assert Crew(random.Random(0)).work(conduct(config, ledger, tmp_path / "killed"))
+        resumed = ledger.trials()
+
+    starts = [dict(trial.params) for trial in whole[:2]]
+    assert [start["learning_rate"] for start in starts] == [2e-4, 3e-4]
+    assert starts == [dict(trial.params) for trial in resumed[:2]]
+    assert len({str(sorted(trial.params.items())) for trial in whole}) == 9
+    if algorithm != "tpe":
+        # What TPE proposes depends on the order of the results.
+        assert points(resumed) == points(whole)
+
+
 def test_grid_ends_with_its_points(tmp_path: Path) -> None:
     trials = run_alone(study(*GRID), tmp_path)
 
