@@ -1,4 +1,5 @@
 import csv
+import json
 import re
 import shutil
 import subprocess
@@ -289,14 +290,14 @@ def test_dry_run_says_what_would_run_and_writes_nothing(
     code, out, _ = run_here(
         capsys, "search", study_file, "--out", tmp_path / "runs", "--dry-run",
         "--set", "search.trials=7",
-        "--set", "space.constraints=[learning_rate * batch_size <= 1.0]",
+        "--set", "space.constraints=[learning_rate * 100 <= 1.0]",
         "--set", "search.start_from=[{}]",
     )  # fmt: skip
 
     assert code == 0
     assert "name: trained" in out
     assert re.search(r"learning_rate +log_uniform +\S+ to \S+", out)
-    assert "constraint: learning_rate * batch_size <= 1.0" in out
+    assert "constraint: learning_rate * 100 <= 1.0" in out
     assert "starts from: " in out
     assert "points in the space: infinitely many; trials: 7" in out
     assert "each trial gets 1 x 1 CPUs" in out
