@@ -1,5 +1,6 @@
 import random
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,10 @@ HOUR = 3600.0
 
 
 class SteppedClock:
-    """A clock that a test sets."""
+    """A clock that a test sets; it starts at the ledger's own time."""
 
     def __init__(self) -> None:
-        self.now = 1e9
+        self.now = time.time()
 
     def __call__(self) -> float:
         return self.now
@@ -109,6 +110,7 @@ def test_training_time_of_all_trials_ends_the_search(tmp_path: Path) -> None:
 
 def test_wall_time_ends_the_search_once_and_for_all(tmp_path: Path) -> None:
     config, clock = study("search.max_hours=2", "search.scheduler=none"), SteppedClock()
+    start = clock.now
     with Ledger.create(tmp_path, {}) as ledger:
         conductor = conduct_timed(config, ledger, tmp_path, clock)
         trial = take(conductor)
@@ -118,7 +120,7 @@ def test_wall_time_ends_the_search_once_and_for_all(tmp_path: Path) -> None:
         assert conductor.report(0, result(trial, 2)) == "stop"
 
         # The ledger decides, not the clock of a later run.
-        clock.now = 1e9
+        clock.now = start
         again = conduct_timed(config, ledger, tmp_path, clock)
         assert again.ask() == "end"
         assert again.is_finished

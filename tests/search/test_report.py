@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from search.budgets import REACHED_FACT
 from search.evidence import StudyEvidence, read_evidence
+from search.ledger import Ledger
 from search.report import render_report, write_report
 from search.study_config import parse_study
 from search.summary import summarize
@@ -155,6 +157,16 @@ def test_summary_admits_a_second_look_at_the_test_split(evidence: StudyEvidence)
     text = " ".join(summarize(dataclasses.replace(evidence, num_scored=2)))
 
     assert "scored for 2 bundles" in text
+
+
+def test_report_says_what_ended_the_search(tmp_path: Path) -> None:
+    config = parse_study(STUDY, ["search.patience=4"])
+    write_trials(tmp_path, config)
+    reason = "4 trials in a row brought no new best, and search.patience is 4"
+    with Ledger.open(tmp_path) as ledger:
+        ledger.set_fact(REACHED_FACT, {"name": "patience", "limit": 4, "reason": reason})
+
+    assert f"The search ended early: {reason}." in render_report(read_evidence(tmp_path))
 
 
 def test_metric_that_is_minimized_ranks_the_smallest_first(tmp_path: Path) -> None:

@@ -53,12 +53,28 @@ def test_trials_run_as_many_at_a_time_as_fit() -> None:
 def test_rungs_are_named() -> None:
     assert plan("search.epochs=9").rungs == (1, 3)
     assert plan("search.scheduler=none").rungs == ()
+    assert plan("search.scheduler=hyperband", "search.epochs=9").rungs == (1, 3)
+    assert plan("search.scheduler=median", "search.epochs=4").rungs == (1, 2, 3)
 
 
 @pytest.mark.parametrize(
     ("overrides", "note"),
     [
         (["search.epochs=1"], "asha stops no trial"),
+        (["search.brackets=2"], "search.brackets is 2, but scheduler asha doesn't use it"),
+        (
+            ["search.scheduler=none", "search.grace_epochs=9"],
+            "search.grace_epochs is 9, but scheduler none doesn't use it",
+        ),
+        (
+            ["search.scheduler=hyperband", "search.brackets=5"],
+            "search.brackets is 5, but from 1 to 3 epochs there are only 2",
+        ),
+        (
+            ["search.scheduler=median", "search.trials=5"],
+            "median stops no trial: search.min_peers is 5",
+        ),
+        (["search.patience=24"], "search.patience is 24, but there are only 24 trials"),
         (["search.trials=2"], "winners is 3, but there are only 2 trials"),
         (["deepspeed.zero_stage=2"], "with one worker there is nothing to shard"),
         (
