@@ -11,11 +11,10 @@ import hypothesis
 import numpy as np
 import pytest
 
-# How long an example takes says more about the machine than about the code.
-# The same examples in every run, so that no change fails for what another one broke; `explore` draws
-# new ones. No deadline: a machine may be busy.
+# The same examples in every run, so that no change fails for what another one broke; `explore`
+# draws others. No deadline: how long an example takes says more about the machine than the code.
 hypothesis.settings.register_profile("clicktune", deadline=None, derandomize=True)
-hypothesis.settings.register_profile("explore", deadline=None, max_examples=1_000)
+hypothesis.settings.register_profile("explore", deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "clicktune"))
 
 ROOT = Path(__file__).resolve().parent.parent
