@@ -11,9 +11,11 @@ import hypothesis
 import numpy as np
 import pytest
 
-# How long an example takes says more about the machine than about the code.
-hypothesis.settings.register_profile("clicktune", deadline=None)
-hypothesis.settings.load_profile("clicktune")
+# The same examples in every run, so that no change fails for what another one broke; `explore`
+# draws others. No deadline: how long an example takes says more about the machine than the code.
+hypothesis.settings.register_profile("clicktune", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("explore", deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "clicktune"))
 
 ROOT = Path(__file__).resolve().parent.parent
 

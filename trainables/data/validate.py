@@ -109,7 +109,7 @@ def _check_values(problems: Problems, config: DataConfig) -> CheckedRows:
         extreme = (weight > 0) & ((weight > MAX_WEIGHT) | (weight < 1 / MAX_WEIGHT))
         advice = f"is not a usable weight: use {1 / MAX_WEIGHT:g} to {MAX_WEIGHT:g}"
         problems.add_rows(columns.weight, extreme, advice)
-        weight = np.where(extreme, np.nan, weight)
+        weight = np.where(extreme | (weight <= 0), np.nan, weight)
         clicks, impressions = clicks * weight, impressions * weight
     groups = read_groups(problems, columns.group) if columns.group else None
     times, seconds = read_times(problems, columns.timestamp) if columns.timestamp else (None, None)
@@ -175,7 +175,9 @@ def _check_counts(problems: Problems, name: str) -> np.ndarray:
         fractional = np.isfinite(counts) & (counts != np.floor(counts))
     problems.add_rows(name, fractional, "is not a whole number: use weight for fractions")
     problems.add_rows(name, counts > MAX_COUNT, f"is too many: counts are up to {MAX_COUNT:g}")
-    return np.where(counts > MAX_COUNT, np.nan, counts) if (counts > MAX_COUNT).any() else counts
+    # NaN, so that no product with a weight overflows; a number below 0 may be as far away.
+    far = np.abs(counts) > MAX_COUNT
+    return np.where(far, np.nan, counts) if far.any() else counts
 
 
 def _check_both_classes(

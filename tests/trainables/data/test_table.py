@@ -392,6 +392,8 @@ def test_an_infinite_timestamp_is_named(tmp_path: Path, name: str) -> None:
     ("column", "value", "expected"),
     [
         ("impressions", 1e13, "is too many: counts are up to 1e+12"),
+        ("impressions", -1.7e308, "is negative: counts are 0 or more"),
+        ("weight", -1.7e308, "is not a weight: use numbers above 0"),
         ("weight", 1e-300, "is not a usable weight: use 1e-09 to 1e+09"),
         ("weight", 1.7e308, "is not a usable weight: use 1e-09 to 1e+09"),
     ],
