@@ -96,6 +96,7 @@ def test_study_is_valid_and_the_table_of_keys_is_complete() -> None:
         assert f"| `{section}` |" in README
 
 
+@pytest.mark.slow
 def test_simulated_log_fits_the_study(tmp_path: Path, tiny_encoder: Path) -> None:
     (tmp_path / "shop.yaml").write_text(blocks("yaml")[0])
 

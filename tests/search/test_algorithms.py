@@ -65,7 +65,14 @@ def test_config_and_registry_name_the_same_algorithms() -> None:
     assert set(get_args(AlgorithmName)) == set(ALGORITHMS)
 
 
-@every_algorithm
+@pytest.mark.parametrize(
+    "name",
+    [
+        # A Gaussian process takes a second for a point.
+        pytest.param(name, marks=[pytest.mark.slow] if name == "gp" else [])
+        for name in ALGORITHMS
+    ],
+)
 def test_every_kind_of_value_within_constraints_is_tried_once(name: AlgorithmName) -> None:
     space = Space.parse(
         {
