@@ -128,8 +128,8 @@ class Budgets:
 
     def would_stop_running(self) -> bool:
         """Return whether running trials stop, as of this moment; the ledger isn't told yet."""
-        reached = self._reached or self._reached_now()
-        return reached is not None and reached.stops_running
+        reached = self._reached_now()
+        return self.stops_running or (reached is not None and reached.stops_running)
 
     def settle(self) -> ReachedBudget | None:
         """Note in the ledger that a budget is reached, if one is by now.
@@ -137,8 +137,11 @@ class Budgets:
         Returns:
             The budget if that is new, so that it can be told.
         """
-        if self._reached is not None or (reached := self._reached_now()) is None:
+        if self.stops_running or (reached := self._reached_now()) is None:
             return None
+        if self._reached is not None and not reached.stops_running:
+            return None
+        # Also after patience has run out: what runs still has to keep to the other budgets.
         self._ledger.set_fact(REACHED_FACT, asdict(reached))
         self._reached = reached
         return reached

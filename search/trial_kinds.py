@@ -3,11 +3,16 @@
 import itertools
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from search.study_config import StudyConfig
 from spaces.parameters import Value
+from spaces.space import Space
 from spaces.trial_config import TrialConfig
+
+MOST_SIZES, MOST_DRAWS = 4_096, 100
+"""Sizes of a batch, and points, that are tried for the smallest and the largest size that
+constraints allow."""
 
 NUM_DRAWS = 500
 """Points that stand for the space; what is rarer than one in this many is not seen."""
@@ -23,14 +28,24 @@ def trial_kinds(config: StudyConfig) -> dict[TrialConfig, float]:
     rng = random.Random(0)
     draws = [config.space.sample(rng) for _ in range(NUM_DRAWS)]
     for name in ("batch_size", "batch_tokens"):
-        # The largest must be among them, as far as constraints allow it.
-        sizes = config.space.parameters[name].extremes() if name in config.space.parameters else ()
-        having = [point for point in draws if name in point]
-        for size in sizes:
-            resized = ({**point, name: size} for point in having)
-            draws += itertools.islice(filter(config.space.allows, resized), 1)
+        if name in config.space.parameters:
+            draws += _ends(config.space, name, [point for point in draws if name in point])
     counts = Counter(_kind(point, config) for point in draws)
     return {kind: count / len(draws) for kind, count in counts.items()}
+
+
+def _ends(
+    space: Space, name: str, having: Sequence[dict[str, Value]]
+) -> Iterator[dict[str, Value]]:
+    """Return points with the smallest and the largest size that constraints allow."""
+    sizes = space.parameters[name].choices or space.parameters[name].extremes()
+    for ordered in (sizes, reversed(sizes)):
+        resized = (
+            {**point, name: size}
+            for size in itertools.islice(ordered, MOST_SIZES)
+            for point in having[:MOST_DRAWS]
+        )
+        yield from itertools.islice(filter(space.allows, resized), 1)
 
 
 def sizes_to_measure(kinds: Mapping[TrialConfig, float]) -> list[TrialConfig]:

@@ -22,6 +22,9 @@ LONGEST = 300
 TOLERANCE = 1e-9
 """Relative difference under which two real numbers are equal: 6 * 0.05 <= 0.3, as it is meant."""
 
+NOTHING = 1e-12
+"""What counts as 0: 0.1 + 0.2 - 0.3 is 5.6e-17. Smaller numbers than this can't be compared."""
+
 GRAMMAR = "numbers, the space's parameters, + - * / ( ), comparisons, and, or"
 """What a constraint is made of."""
 
@@ -32,7 +35,7 @@ Numbers = Mapping[str, float]
 def _equal(left: float, right: float) -> bool:
     if isinstance(left, int) and isinstance(right, int):
         return left == right
-    return left == right or math.isclose(left, right, rel_tol=TOLERANCE)
+    return math.isclose(left, right, rel_tol=TOLERANCE, abs_tol=NOTHING)
 
 
 _COMPARISONS: dict[type[ast.cmpop], Callable[[float, float], bool]] = {

@@ -1,10 +1,12 @@
 """Named parameters: validate, count, enumerate, sample."""
 
 import itertools
+import json
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import resources
 from typing import Any
 
@@ -24,6 +26,9 @@ LARGEST_LIST = 100_000
 
 DRAWS, ALLOWED_DRAWS = 10_000, 10
 """Random draws of a new space, and how many of them its constraints must allow."""
+
+QUICK_DRAWS = 100
+"""Draws of one point before the allowed ones are listed, where that is possible."""
 
 ATTEMPTS = 100_000
 """Draws of one point; where one in a thousand is allowed, as above, that many never fail."""
@@ -109,9 +114,7 @@ class Space:
         if not self.constraints:
             return
         allowed = self._count_allowed(self.constraints)
-        if allowed == ALLOWED_DRAWS or (
-            self._is_listable() and any(True for _ in self.enumerate())
-        ):
+        if allowed == ALLOWED_DRAWS or (self.is_listable() and any(True for _ in self.enumerate())):
             return
         for constraint in self.constraints:
             if not self._count_allowed((constraint,)):
@@ -120,7 +123,7 @@ class Space:
         else:
             which = " and ".join(f"{constraint.text!r}" for constraint in self.constraints)
         found = f"only {allowed}" if allowed else "none"
-        share = "no point of the space" if self._is_listable() else f"{found} of {DRAWS:,} draws"
+        share = "no point of the space" if self.is_listable() else f"{found} of {DRAWS:,} draws"
         raise ValueError(
             f"{CONSTRAINTS}: {share} fulfils {which}; loosen it, or change what the parameters "
             "may be"
@@ -132,7 +135,8 @@ class Space:
         allowed = (d for d in draws if all(constraint.holds(d) for constraint in constraints))
         return sum(1 for _ in itertools.islice(allowed, ALLOWED_DRAWS))
 
-    def _is_listable(self) -> bool:
+    def is_listable(self) -> bool:
+        """Tell whether its combinations, allowed or not, are few enough to be gone through."""
         count = Space(self.parameters).count()
         return count is not None and count <= LARGEST_LIST
 
@@ -188,15 +192,18 @@ class Space:
     def sample(self, rng: random.Random) -> dict[str, Value]:
         """Draw one point that the constraints allow, each active parameter independently.
 
+        Of a space of few combinations, most of which constraints forbid, all points are equally
+        likely.
+
         Raises:
             ValueError: if no draw is allowed, which a space is checked for when it is made.
         """
-        for _ in range(DRAWS):
+        for _ in range(QUICK_DRAWS):
             point = self._draw(rng)
             if self.allows(point):
                 return point
-        if self._is_listable():
-            return rng.choice(list(self.enumerate()))
+        if listed := _listed(json.dumps(self.to_dict())):
+            return dict(rng.choice(listed))
         for _ in range(ATTEMPTS):
             point = self._draw(rng)
             if self.allows(point):
@@ -276,6 +283,13 @@ class Space:
             longer = {**point, name: value}
             if self._fits(name, longer):
                 yield from self._extend(longer, others)
+
+
+@lru_cache(maxsize=4)
+def _listed(space: str) -> tuple[dict[str, Value], ...]:
+    """List the points of a space, given as JSON; none where there are too many combinations."""
+    listed = Space.parse(json.loads(space))
+    return tuple(listed.enumerate()) if listed.is_listable() else ()
 
 
 def preset_names() -> tuple[str, ...]:

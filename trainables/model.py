@@ -244,8 +244,9 @@ class FieldModel(nn.Module):
         **_text: torch.Tensor | None,
     ) -> torch.Tensor:
         """Compute the log-odds of a click, (batch,); see :meth:`ClickModel.forward`."""
-        fields = _mixed(self.tower.embed(codes, numbers), partners, own_share)
-        logits: torch.Tensor = self.tower(fields, None)
+        with full_precision(self.tower.output.weight.device):
+            fields = _mixed(self.tower.embed(codes, numbers), partners, own_share)
+            logits: torch.Tensor = self.tower(fields, None)
         return logits
 
 

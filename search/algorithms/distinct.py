@@ -72,12 +72,14 @@ class DistinctPoints:
         return self._find_left(rng)
 
     def _find_left(self, rng: random.Random) -> Point | None:
-        if not self._is_finite:
-            if not self._space.constraints:
-                # Only parameters that the trial ignores can still differ: the rest is exhausted.
-                return None
+        if self._space.constraints:
+            # What proposes may know of none; these points all keep to them.
             points = (self._space.sample(rng) for _ in range(ATTEMPTS))
-            return next((point for point in points if self.add(point)), None)
+            if (found := next((point for point in points if self.add(point)), None)) is not None:
+                return found
+        if not self._is_finite:
+            # Only parameters that the trial ignores can still differ, so the rest is exhausted.
+            return None
         if self._left is None:
             # Kept, because the last points of a space would each cost a look through all of it.
             self._left = self._enumerate_left()

@@ -240,3 +240,18 @@ def test_a_number_has_the_coordinate_that_it_came_from(coordinate: float) -> Non
 
         part = 0 if parameter.choices is None else 0.5 / len(parameter.choices)
         assert back == pytest.approx(coordinate, abs=part + 1e-9)
+
+
+def test_sobol_goes_on_all_over_a_space_that_constraints_leave_little_of() -> None:
+    space = Space.parse(
+        {
+            "batch_size": {"int": [1, 500]},
+            "field_units": {"int": [1, 500]},
+            "lora_rank": {"int": [1, 500]},
+            "constraints": ["batch_size * field_units <= 700"],
+        }
+    )
+
+    points = play(build("sobol", space), range(40), mixed)
+
+    assert len({point["batch_size"] for point in points if point is not None}) > 10

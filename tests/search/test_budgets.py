@@ -179,6 +179,27 @@ def test_patience_ends_the_search_but_no_running_trial(tmp_path: Path) -> None:
         assert resumed.is_finished
 
 
+def test_after_patience_has_run_out_a_target_still_stops_what_runs(tmp_path: Path) -> None:
+    config = study(
+        "search.patience=1", "search.target=0.9", "search.epochs=3", "search.scheduler=none"
+    )
+    with Ledger.create(tmp_path, {}) as ledger:
+        conductor = conduct(config, ledger, tmp_path)
+        trials = [take(conductor) for _ in range(4)]
+        for trial in trials[:2]:
+            for epoch in (1, 2, 3):
+                conductor.report(trial.number, result(trial, epoch, metrics={"roc_auc": 0.7}))
+        assert conductor.ended_by is not None
+        assert conductor.ended_by.name == "patience"
+
+        decision = conductor.report(2, result(trials[2], 1, metrics={"roc_auc": 0.95}))
+
+        assert decision == "stop"
+        assert conductor.ended_by.name == "target"
+        assert conductor.report(3, result(trials[3], 1)) == "stop"
+        assert conductor.is_finished
+
+
 @pytest.mark.parametrize("scheduler", ["none", "asha", "hyperband", "median"])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_rebuilt_conductor_decides_as_the_first_would_have(

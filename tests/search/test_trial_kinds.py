@@ -77,3 +77,12 @@ def test_a_kind_is_named_as_a_study_file_would() -> None:
     kind = TrialConfig(batch_size=8, method="full", tuned_layers=2)
 
     assert describe_kind(kind) == "batch_size 8, method full, tuned_layers 2"
+
+
+def test_the_largest_batch_that_constraints_allow_is_among_the_kinds() -> None:
+    config = study(
+        "{batch_size: {int: [8, 4096]}, field_units: {int: [16, 4096]}, "
+        "constraints: [batch_size * field_units <= 40000]}"
+    )
+
+    assert max(kind.batch for kind in trial_kinds(config)) > 2_000

@@ -73,3 +73,10 @@ def test_mistake_is_named(text: str, message: str) -> None:
 def test_constraints_are_a_list_of_texts(raw: object) -> None:
     with pytest.raises(ValueError, match="expected a"):
         parse_constraints(raw)
+
+
+def test_sums_that_cancel_are_0_up_to_rounding() -> None:
+    (constraint,) = parse_constraints(["dropout + weight_decay - 0.3 <= 0"])
+
+    assert constraint.holds({"dropout": 0.1, "weight_decay": 0.2})
+    assert not constraint.holds({"dropout": 0.1, "weight_decay": 0.2001})

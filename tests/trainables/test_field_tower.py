@@ -169,3 +169,14 @@ def test_a_model_with_fields_trains_alike_at_every_zero_stage_and_resumes(
 
     for stage in (1, 2, 3):
         assert losses[stage] == pytest.approx(losses[0], abs=1e-4)
+
+
+def test_log_odds_of_fields_alone_stay_float32_in_bf16(tiny_encoder: Path) -> None:
+    trial = TrialConfig(inputs="fields", field_learning_rate=1e-2)
+    model = build_model(tiny_encoder, trial, num_segments=1, fields=SHAPES, base_rate=0.05)
+    config = DeepSpeedConfig(precision="bf16")
+    with open_engine(model, trial, config, Worker(), total_steps=2) as engine:
+        _train(engine, 2)
+        logits = engine.forward(codes=CODES, numbers=NUMBERS)
+
+    assert logits.dtype == torch.float32
