@@ -13,7 +13,8 @@ class DeepSpeedConfig:
     """What ZeRO shards over workers: 0 nothing, 1 optimizer, 2 + gradients, 3 + weights."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 on a GPU that multiplies it natively, else fp32; settled when a study starts. bf16
-    is torch's autocast: weights, optimizer and log-odds stay float32."""
+    is torch's autocast: weights, optimizer and log-odds stay float32; under ZeRO workers send each
+    other gradients, and with stage 3 weights, in bf16."""
     gradient_clipping: float = 1.0
     """Largest norm of a step's gradient; 0: no limit."""
     micro_batch_rows: int | None = None
