@@ -22,16 +22,14 @@ def _check_options(kind: str, options: tuple[Value, ...]) -> None:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Choice:
-    """One of a list of values; a list of one is a constant."""
+class _Listed:
+    """One of a list of values."""
 
     options: tuple[Value, ...]
-    """The values, in the order in which a grid visits them."""
+    """The values, in the order in which a grid visits them. Those of an Ordinal are strings in an
+    order of one's own, or numbers that rise or fall."""
     when: When = field(default_factory=dict)
     """Parents and the values of theirs that make this parameter active; empty means always."""
-
-    def __post_init__(self) -> None:
-        _check_options("choice", self.options)
 
     @property
     def choices(self) -> tuple[Value, ...]:
@@ -46,19 +44,22 @@ class Choice:
         """Draw one value."""
         return rng.choice(self.options)
 
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choice(_Listed):
+    """One of a list of values; a list of one is a constant."""
+
+    def __post_init__(self) -> None:
+        _check_options("choice", self.options)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the parameter as a study file writes it."""
         return {"choice": list(self.options), **when_to_dict(self.when)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ordinal:
+class Ordinal(_Listed):
     """One of a list of values in order: an algorithm may learn that neighbours are alike."""
-
-    options: tuple[Value, ...]
-    """Strings in an order of one's own, or numbers that rise or fall."""
-    when: When = field(default_factory=dict)
-    """Parents and the values of theirs that make this parameter active; empty means always."""
 
     def __post_init__(self) -> None:
         _check_options("ordinal", self.options)
@@ -80,19 +81,6 @@ class Ordinal:
                 f"ordinal needs its numbers in order, got {numbers}; sort them, or use choice for "
                 "values without an order"
             )
-
-    @property
-    def choices(self) -> tuple[Value, ...]:
-        """Every value that the parameter can take, in order."""
-        return self.options
-
-    def extremes(self) -> tuple[Value, ...]:
-        """Return all options: each must be a value that a trial accepts."""
-        return self.options
-
-    def sample(self, rng: random.Random) -> Value:
-        """Draw one value."""
-        return rng.choice(self.options)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the parameter as a study file writes it."""
