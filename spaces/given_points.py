@@ -1,6 +1,5 @@
 """Points that a user names: checked against the space, and completed where they are partial."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 
@@ -33,8 +32,7 @@ def complete_points(
             point = complete_point(space, some)
         except ValueError as error:
             raise ValueError(f"{where}[{index}]: {error}") from error
-        config = TrialConfig(**point)  # type: ignore[arg-type]
-        model = json.dumps(config.effective(), sort_keys=True)
+        model = TrialConfig(**point).effective_key()  # type: ignore[arg-type]
         if model in earlier:
             raise ValueError(
                 f"{where}[{index}] trains the same model as {where}[{earlier[model]}], {point}; "

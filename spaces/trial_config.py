@@ -1,6 +1,7 @@
 """One point, typed: all that a trial is told."""
 
 import dataclasses
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -215,6 +216,10 @@ class TrialConfig:
         return {
             name: value for name, value in dataclasses.asdict(self).items() if name not in unused
         }
+
+    def effective_key(self) -> str:
+        """Return the effective settings as text: equal keys train equal models."""
+        return json.dumps(self.effective(), sort_keys=True)
 
 
 SEARCHABLE = tuple(

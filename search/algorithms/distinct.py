@@ -2,7 +2,6 @@
 
 import hashlib
 import itertools
-import json
 import random
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,8 +19,7 @@ LARGEST_ENUMERATION = 100_000
 
 def effective_key(point: Mapping[str, Any]) -> str:
     """Identify what a point makes of a trial: equal keys train equal models."""
-    config = TrialConfig(**point)
-    return json.dumps(config.effective(), sort_keys=True)
+    return TrialConfig(**point).effective_key()
 
 
 def derive_seed(*parts: object) -> int:
