@@ -17,6 +17,9 @@ LABELS = {
 }
 """What is scored, and how a table names it, in the order in which it is shown."""
 
+BASELINES = (BASELINE, POPULARITY)
+"""What a bundle has to beat."""
+
 
 ESTIMATORS = {"ips": "IPS", "snips": "SNIPS", "doubly_robust": "doubly robust"}
 """How a sentence names the estimators of a policy's value."""
@@ -44,8 +47,8 @@ class FinalScores:
     """Hash of what the bundle predicts with: the scores are of these files and no others."""
     scores: Mapping[str, Mapping[str, Score]]
     """By metric, then by model: one of :data:`LABELS`."""
-    lift: Mapping[str, Score]
-    """By metric: bundle minus baseline, with the interval of the paired difference."""
+    lift: Mapping[str, Mapping[str, Score]]
+    """By metric, then by baseline: bundle minus baseline, with the paired difference's interval."""
     placement: Mapping[str, Any] | None = None
     """placement: what the bundle's best placements would earn (PlacementReport), as JSON values."""
     note: str = ""
@@ -97,9 +100,11 @@ class FinalScores:
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> "FinalScores":
         """Read what :meth:`to_dict` wrote."""
-        scores = {
-            metric: {model: Score(**score) for model, score in by_model.items()}
-            for metric, by_model in raw["scores"].items()
-        }
-        lift = {metric: Score(**score) for metric, score in raw["lift"].items()}
-        return cls(**{**raw, "scores": scores, "lift": lift})
+        return cls(**{**raw, "scores": _by_model(raw["scores"]), "lift": _by_model(raw["lift"])})
+
+
+def _by_model(raw: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Score]]:
+    return {
+        metric: {model: Score(**score) for model, score in by_model.items()}
+        for metric, by_model in raw.items()
+    }

@@ -1,7 +1,6 @@
 """Score the test split, once, with everything that the report compares."""
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,10 @@ import numpy as np
 
 from search.final_scores import (
     BASELINE,
+    BASELINES,
     BUNDLE,
     CEILING,
+    LABELS,
     POPULARITY,
     WINNER,
     FinalScores,
@@ -55,9 +56,6 @@ def score_test_split(
     others, note = _references(config, rows)
     probabilities.update(others)
     metrics = _metrics(config, rows)
-    lift = {}
-    if BASELINE in probabilities:
-        lift = {name: _lift(name, probabilities, rows) for name in metrics}
     placement = None
     try:
         placement = _placement(config, data, rows, bundle)
@@ -71,7 +69,14 @@ def score_test_split(
             name: {model: _score(name, given, rows) for model, given in probabilities.items()}
             for name in metrics
         },
-        lift=lift,
+        lift={
+            name: {
+                model: _lift(name, probabilities[BUNDLE], probabilities[model], rows)
+                for model in BASELINES
+                if model in probabilities
+            }
+            for name in metrics
+        },
         placement=placement,
         note=note,
     )
@@ -114,7 +119,14 @@ def _references(config: StudyConfig, rows: Rows) -> tuple[dict[str, np.ndarray],
     found: dict[str, np.ndarray] = {}
     notes = []
     if config.data.columns.text:
-        found[BASELINE] = tfidf_baseline(table, metric).test_probabilities
+        baseline = tfidf_baseline(table, metric)
+        found[BASELINE] = baseline.test_probabilities
+        num_rows = int((table.split == 0).sum())
+        if baseline.num_training_rows < num_rows:
+            notes.append(
+                f"{LABELS[BASELINE]} was fitted on {baseline.num_training_rows:,} of "
+                f"{num_rows:,} training rows"
+            )
     else:
         notes.append("no baseline: the table has no text")
     if config.task.kind == "recommendation":
@@ -159,9 +171,8 @@ def _score(metric: str, probabilities: np.ndarray, rows: Rows) -> Score:
     return Score(value=value, low=low, high=high)
 
 
-def _lift(metric: str, probabilities: Mapping[str, np.ndarray], rows: Rows) -> Score:
+def _lift(metric: str, ours: np.ndarray, theirs: np.ndarray, rows: Rows) -> Score:
     function = METRICS[metric].function
-    ours, theirs = probabilities[BUNDLE], probabilities[BASELINE]
     measured = rows.clicks, rows.impressions, rows.groups
     value = function(ours, *measured) - function(theirs, *measured)
     if len(np.unique(rows.groups)) < 2:

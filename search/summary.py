@@ -1,7 +1,7 @@
 """What a study found, in a few sentences."""
 
 from search.evidence import RankedTrial, StudyEvidence
-from search.final_scores import BASELINE, BUNDLE, CEILING, LABELS, Score
+from search.final_scores import BUNDLE, CEILING, LABELS, Score
 from search.formatting import format_duration, format_metric, format_params
 from search.study_plan import count_trials
 
@@ -81,11 +81,10 @@ def _scored(evidence: StudyEvidence) -> list[str]:
         f"On the test split the bundle of trial {evidence.scores.trial} reaches {metric.label} "
         f"{format_interval(scores[BUNDLE])}"
     )
-    lift = evidence.scores.lift.get(metric.name)
-    if lift is not None:
+    for model, lift in evidence.scores.lift[metric.name].items():
         # A metric that is minimized is better where the difference is negative.
         side = "above" if lift.value >= 0 else "below"
-        text += f", {abs(lift.value):.4f} {side} {LABELS[BASELINE]}"
+        text += f", {abs(lift.value):.4f} {side} {LABELS[model]}"
         if lift.low is not None and lift.high is not None:
             text += f" (95 % interval of the difference {lift.low:+.4f} to {lift.high:+.4f})"
     if CEILING in scores:
@@ -98,7 +97,7 @@ def _scored(evidence: StudyEvidence) -> list[str]:
         )
     sentences += evidence.scores.policy_sentences()
     if evidence.scores.note:
-        sentences.append(f"There is {evidence.scores.note}.")
+        sentences.append(f"Note: {evidence.scores.note}.")
     return sentences
 
 

@@ -1,7 +1,7 @@
 """TF-IDF with logistic regression: what a study has to beat."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from trainables.metrics import Metric
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
     from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
 
 STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 """Inverse regularizations C that are tried, for weights with a mean of 1 per training row."""
@@ -24,17 +25,20 @@ PAIR_STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 COSINE_WEIGHT = 3.0
 """Scale of the pairs' cosine, one feature among thousands, against regularization."""
 
+MAX_ROWS = 100_000
+"""Training rows that are fitted on, and about how many validation rows choose, at most."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BaselineResult:
     """A baseline, tuned on validation."""
 
     validation: float
-    """The metric on the validation rows."""
+    """The metric on the validation rows that chose."""
     strength: float
     """The chosen C."""
-    validation_probabilities: np.ndarray
-    """float64: predicted for the validation rows, in the table's order."""
+    num_training_rows: int
+    """Training rows that it was fitted on."""
     test_probabilities: np.ndarray
     """float64: predicted for the test rows, in the table's order."""
 
@@ -46,19 +50,22 @@ def tfidf_baseline(table: ClickTable, metric: Metric) -> BaselineResult:
     product and the distance of the two segments' weights and their cosine, without which a linear
     model can't see whether a title answers a query. A row counts as a positive, weighted by its
     clicks, and a negative, weighted by the other impressions. Features and regularization are the
-    best on the validation rows. Deterministic.
+    best on the validation rows. Of a table with more than :data:`MAX_ROWS` training rows as many
+    are drawn, and of as many validation rows whole groups. Deterministic.
 
     Args:
         table: The rows; only training rows are fitted on.
         metric: What features and regularization are chosen by.
     """
-    validation = _part(table, "validation")
+    rows = _rows(table)
+    validation = rows["validation"]
     best: BaselineResult | None = None
-    for features, strengths in _feature_sets(table):
+    for features, strengths in _feature_sets(table, rows):
         for strength in strengths:
-            predicted = _fit_predict(table, features, strength)
+            model = _fit(table, rows["train"], features["train"], strength)
+            predicted = model.predict_proba(features["validation"])[:, 1]
             score = metric.function(
-                predicted["validation"],
+                predicted,
                 table.clicks[validation],
                 table.impressions[validation],
                 table.groups[validation],
@@ -68,34 +75,67 @@ def tfidf_baseline(table: ClickTable, metric: Metric) -> BaselineResult:
                 best = BaselineResult(
                     validation=score,
                     strength=strength,
-                    validation_probabilities=predicted["validation"],
-                    test_probabilities=predicted["test"],
+                    num_training_rows=len(rows["train"]),
+                    test_probabilities=model.predict_proba(features["test"])[:, 1],
                 )
     assert best is not None
     return best
 
 
-def _part(table: ClickTable, split: SplitName) -> np.ndarray:
-    return np.flatnonzero(table.split == SPLIT_NAMES.index(split))
+def _rows(table: ClickTable) -> dict[SplitName, np.ndarray]:
+    """Return the rows of each split that are used, in the table's order."""
+    rng = np.random.default_rng(0)
+    rows = {name: np.flatnonzero(table.split == number) for number, name in enumerate(SPLIT_NAMES)}
+    if len(rows["train"]) > MAX_ROWS:
+        rows["train"] = np.sort(rng.choice(rows["train"], MAX_ROWS, replace=False))
+    validation = rows["validation"]
+    if len(validation) > MAX_ROWS:
+        # Whole groups: metrics by group rank all rows of one.
+        _, groups, sizes = np.unique(
+            table.groups[validation], return_inverse=True, return_counts=True
+        )
+        order = rng.permutation(len(sizes))
+        kept = np.zeros(len(sizes), dtype=bool)
+        kept[order[: max(1, np.searchsorted(np.cumsum(sizes[order]), MAX_ROWS))]] = True
+        rows["validation"] = validation[kept[groups]]
+    return rows
 
 
 def _feature_sets(
-    table: ClickTable,
+    table: ClickTable, rows: dict[SplitName, np.ndarray]
 ) -> "Iterator[tuple[dict[SplitName, csr_matrix], tuple[float, ...]]]":
     """Give the kinds of features, by split, and the regularizations to try with each."""
-    joined = [" ".join(row) for row in zip(*table.texts, strict=True)]
-    words = _fit_vectorizer([joined[row] for row in _part(table, "train")])
-    yield _by_split(table, words.transform(joined)), STRENGTHS
+    texts = {
+        name: [column.take(numbers) for column in table.texts] for name, numbers in rows.items()
+    }
+    joined = {
+        name: [" ".join(row) for row in zip(*columns, strict=True)]
+        for name, columns in texts.items()
+    }
+    words = _fit_vectorizer(joined["train"])
+    yield {name: _transform(words, given) for name, given in joined.items()}, STRENGTHS
     if table.layout.num_segments < 2:
         return
-    pairs = table.layout.segments([list(column) for column in table.texts])
-    first, second = zip(*pairs, strict=True)
-    train = _part(table, "train")
-    words = _fit_vectorizer([side[row] for side in (first, second) for row in train])
+    sides = {
+        name: tuple(zip(*table.layout.segments([list(c) for c in columns]), strict=True))
+        for name, columns in texts.items()
+    }
+    words = _fit_vectorizer([text for side in sides["train"] for text in side])
     yield (
-        _by_split(table, _compare(words.transform(first), words.transform(second))),
-        (PAIR_STRENGTHS),
+        {
+            name: _compare(_transform(words, first), _transform(words, second))
+            for name, (first, second) in sides.items()
+        },
+        PAIR_STRENGTHS,
     )
+
+
+def _transform(words: "TfidfVectorizer", texts: Sequence[str]) -> "csr_matrix":
+    """Weigh the words of texts, each distinct one once."""
+    import pandas as pd
+
+    codes, distinct = pd.factorize(np.array(texts, dtype=object))
+    return words.transform(distinct)[codes]
 
 
 def _compare(first: "csr_matrix", second: "csr_matrix") -> "csr_matrix":
@@ -105,10 +145,6 @@ def _compare(first: "csr_matrix", second: "csr_matrix") -> "csr_matrix":
     product = first.multiply(second).tocsr()
     cosine = csr_matrix(COSINE_WEIGHT * np.asarray(product.sum(axis=1)).reshape(-1, 1))
     return hstack([abs(first - second), product, cosine], format="csr")
-
-
-def _by_split(table: ClickTable, features: "csr_matrix") -> "dict[SplitName, csr_matrix]":
-    return {split: features[_part(table, split)] for split in SPLIT_NAMES}
 
 
 def _fit_vectorizer(texts: list[str]) -> "TfidfVectorizer":
@@ -122,28 +158,25 @@ def _fit_vectorizer(texts: list[str]) -> "TfidfVectorizer":
         return TfidfVectorizer(analyzer="char", **settings).fit(texts)
 
 
-def _fit_predict(
-    table: ClickTable, features: "dict[SplitName, csr_matrix]", strength: float
-) -> dict[SplitName, np.ndarray]:
+def _fit(
+    table: ClickTable, train: np.ndarray, features: "csr_matrix", strength: float
+) -> "LogisticRegression":
     from scipy.sparse import vstack
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    train = _part(table, "train")
     clicks, impressions = (
         array[train].astype(np.float64) for array in (table.clicks, table.impressions)
     )
-    weights = np.concatenate([clicks, impressions - clicks]) / impressions.mean()
-    used = weights > 0
-    labels = np.repeat([1, 0], len(train))
-    rows = vstack([features["train"], features["train"]], format="csr")
+    clicked, passed = np.flatnonzero(clicks > 0), np.flatnonzero(impressions > clicks)
+    weights = np.concatenate([clicks[clicked], (impressions - clicks)[passed]])
     model = LogisticRegression(C=strength, max_iter=300)
     with warnings.catch_warnings():
         # The last digits of the optimum don't change a ranking.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(rows[used], labels[used], sample_weight=weights[used])
-    return {
-        split: model.predict_proba(features[split])[:, 1]
-        for split in SPLIT_NAMES
-        if split != "train"
-    }
+        model.fit(
+            vstack([features[clicked], features[passed]], format="csr"),
+            np.repeat([1, 0], [len(clicked), len(passed)]),
+            sample_weight=weights / impressions.mean(),
+        )
+    return model

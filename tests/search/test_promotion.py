@@ -87,7 +87,7 @@ def test_test_split_is_scored_with_intervals_baseline_and_ceiling(
         assert score.low is not None
         assert score.high is not None
         assert score.low <= score.value <= score.high
-    assert promotion.scores.lift["roc_auc"].value == pytest.approx(
+    assert promotion.scores.lift["roc_auc"]["baseline"].value == pytest.approx(
         by_model["bundle"].value - by_model["baseline"].value
     )
     assert by_model["ceiling"].value > by_model["bundle"].value

@@ -7,6 +7,7 @@ import pytest
 
 from search.budgets import REACHED_FACT
 from search.evidence import StudyEvidence, read_evidence
+from search.final_scores import Score
 from search.ledger import Ledger
 from search.report import render_report, write_report
 from search.study_config import parse_study
@@ -145,8 +146,8 @@ def test_leaderboard_puts_failed_trials_last(evidence: StudyEvidence) -> None:
 
 def test_summary_says_below_where_the_bundle_loses(evidence: StudyEvidence) -> None:
     assert evidence.scores is not None
-    lift = dataclasses.replace(evidence.scores.lift["roc_auc"], value=-0.02, low=-0.03, high=-0.01)
-    scores = dataclasses.replace(evidence.scores, lift={"roc_auc": lift})
+    lift = Score(value=-0.02, low=-0.03, high=-0.01)
+    scores = dataclasses.replace(evidence.scores, lift={"roc_auc": {"baseline": lift}})
 
     text = " ".join(summarize(dataclasses.replace(evidence, scores=scores)))
 

@@ -11,6 +11,7 @@ from trainables.data.table import ClickTable
 from trainables.data.text_column import TextColumn
 from trainables.data.token_rows import TextLayout
 from trainables.metrics import METRICS
+from trainables.scored_rows import ScoredRows
 
 ROC_AUC = METRICS["roc_auc"]
 
@@ -75,18 +76,25 @@ def test_it_predicts_click_rates() -> None:
     assert np.average(predicted, weights=table.impressions[test]) == pytest.approx(actual, abs=0.06)
 
 
-def test_validation_is_the_metric_of_its_own_predictions() -> None:
-    table = make_table()
-    inside = table.split == 1
+def test_a_large_table_is_fitted_on_some_rows_and_chosen_by_whole_groups(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("trainables.baselines.MAX_ROWS", 40)
+    table = make_table(num_rows=400)
+    seen: list[np.ndarray] = []
 
-    result = tfidf_baseline(table, ROC_AUC)
+    def keep(rows: ScoredRows, weights: np.ndarray) -> np.ndarray:
+        seen.append(rows.groups)
+        return ROC_AUC.kernel(rows, weights)
 
-    assert result.validation == ROC_AUC.function(
-        result.validation_probabilities,
-        table.clicks[inside],
-        table.impressions[inside],
-        table.groups[inside],
-    )
+    result = tfidf_baseline(table, dataclasses.replace(ROC_AUC, kernel=keep))
+
+    assert result.num_training_rows == 40
+    assert len(result.test_probabilities) == (table.split == 2).sum()
+    validation = table.groups[table.split == 1]
+    _, sizes = np.unique(seen[0], return_counts=True)
+    assert 1 <= len(sizes) < len(np.unique(validation))
+    assert set(sizes) == set(np.unique(validation, return_counts=True)[1])
 
 
 def test_texts_without_words_are_told_apart_by_their_characters() -> None:
