@@ -11,7 +11,7 @@ from trainables.data.table import ClickTable
 from trainables.data.text_column import TextColumn
 from trainables.data.token_rows import TextLayout
 from trainables.metrics import METRICS
-from trainables.scored_rows import ScoredRows
+from trainables.scored_rows import ScoredRows, Weighing
 
 ROC_AUC = METRICS["roc_auc"]
 
@@ -83,9 +83,9 @@ def test_a_large_table_is_fitted_on_some_rows_and_chosen_by_whole_groups(
     table = make_table(num_rows=400)
     seen: list[np.ndarray] = []
 
-    def keep(rows: ScoredRows, weights: np.ndarray) -> np.ndarray:
+    def keep(rows: ScoredRows) -> Weighing:
         seen.append(rows.groups)
-        return ROC_AUC.kernel(rows, weights)
+        return ROC_AUC.kernel(rows)
 
     result = tfidf_baseline(table, dataclasses.replace(ROC_AUC, kernel=keep))
 
