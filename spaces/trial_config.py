@@ -10,6 +10,7 @@ from typing import Any, Literal, Self, get_args
 Augmentation = Literal[
     "none",
     "synonym",
+    "wordnet",
     "word_dropout",
     "word_swap",
     "word_insertion",
@@ -55,19 +56,21 @@ TEXT_SETTINGS = (
     "tuned_layers",
 )
 """What a trial without text ignores."""
-FIELD_SETTINGS = ("field_units", "field_learning_rate", "category_dropout")
+RECORD_SETTINGS = ("category_swap", "category_dropout", "timestamp_jitter")
+"""How much fields are varied in training; 0 is not at all."""
+FIELD_SETTINGS = ("field_units", "field_learning_rate", *RECORD_SETTINGS)
 """What a trial without fields ignores."""
 
 
 NUMBER_RANGES: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
     (("learning_rate", "field_learning_rate"), lambda value: 0 < value <= 1, "in (0, 1]"),
     (
-        ("augmentation_rate", "category_dropout", "dropout", "warmup_fraction"),
+        ("augmentation_rate", "category_swap", "category_dropout", "dropout", "warmup_fraction"),
         lambda value: 0 <= value < 1,
         "in [0, 1)",
     ),
     (("augmented_share",), lambda value: 0 <= value <= 1, "in [0, 1]"),
-    (("weight_decay", "mixup_alpha"), lambda value: value >= 0, "at least 0"),
+    (("weight_decay", "mixup_alpha", "timestamp_jitter"), lambda value: value >= 0, "at least 0"),
 )
 """Names of settings, what they may be, and how an error says so."""
 
@@ -125,9 +128,13 @@ class TrialConfig:
     """What training minimizes."""
     architecture: Architecture = "cross_encoder"
     """How the model reads two segments."""
+    category_swap: float = 0.0
+    """Probability that a category is another row's while training, such as another ad format."""
     category_dropout: float = 0.0
     """Probability of hiding a category while training, so that the model learns to do without; what
     is hidden looks missing."""
+    timestamp_jitter: float = 0.0
+    """Hours, as a standard deviation, by which rows are moved in time while training."""
     dropout: float = 0.1
     """Probability of dropping a hidden unit or attention weight while training."""
     weight_decay: float = 0.01
@@ -205,8 +212,9 @@ class TrialConfig:
             unused.add("lora_rank")
         if self.augmentation == "none":
             unused.update(AUGMENTATION_SETTINGS)
-        if self.mixup_alpha == 0:
-            unused.add("mixup_alpha")
+        unused.update(
+            name for name in ("mixup_alpha", *RECORD_SETTINGS) if getattr(self, name) == 0
+        )
         if self.tuned_layers is None:
             unused.add("tuned_layers")
         if self.inputs == "fields":

@@ -10,6 +10,8 @@ import torch
 
 from trainables.array_cache import CACHE_FOLDER, ArrayCache
 from trainables.augmentation.bank import AugmentationBank
+from trainables.augmentation.noise import RecordNoise
+from trainables.augmentation.record import EncodedFields
 from trainables.augmentation.variants import EpochTokens, Variants, interleave
 from trainables.data.prepared import PreparedData, Rows
 from trainables.frozen_cache import FrozenCache, FrozenLayers
@@ -47,10 +49,15 @@ class BatchSource:
     """None: the model computes everything."""
     mixup: Mixup | None = None
     """How rows are mixed in training; None: they aren't."""
+    noise: RecordNoise | None = None
+    """How their fields are varied in training; None: they aren't."""
 
     def batch(self, indices: np.ndarray) -> dict[str, torch.Tensor | None]:
         """Return the arguments of :meth:`trainables.model.ClickModel.forward` for some rows."""
-        batch = {**self.tokens.batch(indices), **self.rows.inputs.fields(indices)}
+        fields: EncodedFields = self.rows.inputs.fields(indices)
+        if self.noise is not None:
+            fields = self.noise(fields)
+        batch = {**self.tokens.batch(indices), **fields}
         if self.cached is None:
             return {**to_device(batch, self.device)}
         del batch["input_ids"]

@@ -5,7 +5,7 @@ import itertools
 import torch
 from torch import nn
 
-from trainables.data.fields import MISSING, FieldShapes
+from trainables.data.fields import FieldShapes
 from trainables.dropout import Dropout
 
 EMBEDDING_SIZE = 16
@@ -31,7 +31,6 @@ class FieldTower(nn.Module):
         text_size: int,
         units: int,
         dropout: float,
-        category_dropout: float = 0.0,
     ) -> None:
         """Size the tower.
 
@@ -40,7 +39,6 @@ class FieldTower(nn.Module):
             text_size: Numbers that stand for a row's text; 0: none.
             units: Hidden units.
             dropout: Probability of dropping one.
-            category_dropout: Probability of hiding a category in training.
         """
         super().__init__()
         self.starts: torch.Tensor
@@ -52,7 +50,6 @@ class FieldTower(nn.Module):
         self.register_buffer("starts", torch.tensor(starts, dtype=torch.int64), persistent=False)
         self.hidden = nn.Linear(width + text_size, units)
         self.dropout = Dropout(dropout)
-        self.category_dropout = category_dropout
         self.output = nn.Linear(width + units, 1)
         if num_columns:
             self.embedding = nn.Embedding(sum(shapes.num_codes), EMBEDDING_SIZE)
@@ -70,9 +67,6 @@ class FieldTower(nn.Module):
         seen: list[torch.Tensor] = []
         if self.embedding is not None:
             assert codes is not None, "the tower embeds categories, but the batch has none"
-            if self.training and self.category_dropout:
-                hidden = torch.rand(codes.shape, device=codes.device) < self.category_dropout
-                codes = codes.masked_fill(hidden, MISSING)
             seen.append(self.embedding(codes + self.starts).flatten(1))
         if numbers is not None:
             seen.append(numbers.to(self.output.weight.dtype))

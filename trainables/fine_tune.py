@@ -14,6 +14,7 @@ import torch
 
 from spaces.trial_config import COMPARING_LOSSES, TrialConfig
 from trainables.augmentation.bank import AugmentationBank
+from trainables.augmentation.noise import RecordNoise
 from trainables.augmentation.variants import EpochTokens
 from trainables.batch_source import BatchSource, TrialSources, to_device
 from trainables.checkpoint import (
@@ -102,7 +103,11 @@ def fine_tune(
         for epoch in range(first, trial.epochs + 1):
             started = time.perf_counter()
             _seed_epoch(trial.seed, epoch, worker.rank)
-            source = dataclasses.replace(sources.train(epoch), mixup=Mixup.of(trial, epoch))
+            source = dataclasses.replace(
+                sources.train(epoch),
+                mixup=Mixup.of(trial, epoch),
+                noise=RecordNoise.of(trial, data.fields, epoch=epoch, rank=worker.rank),
+            )
             loss = train_epoch(
                 engine,
                 source,

@@ -330,7 +330,6 @@ def _tower(fields: FieldShapes, trial: TrialConfig, *, text_size: int) -> FieldT
         text_size=text_size,
         units=trial.field_units,
         dropout=trial.dropout,
-        category_dropout=trial.category_dropout,
     )
 
 

@@ -101,7 +101,7 @@ def test_a_space_may_not_vary_what_the_study_fixes() -> None:
         ("tuned_layers", 0, "at least 1, got 0; leave it out"),
         ("tuned_layers", 2.0, "tuned_layers must be a whole number, got 2.0"),
         ("tuned_layers", True, "whole number, got True"),
-        ("augmentation", "swap", "must be one of none, synonym, word_dropout"),
+        ("augmentation", "swap", "must be one of none, synonym, wordnet, word_dropout"),
         ("augmented_share", 1.1, r"augmented_share must be in \[0, 1\], got 1.1"),
         ("augmentation_schedule", "rise", "must be one of constant, fade_out"),
         ("method", "ia3", "must be one of full, lora"),

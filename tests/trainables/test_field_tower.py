@@ -81,15 +81,6 @@ def test_mixing_rows_mixes_their_fields(tiny_encoder: Path) -> None:
     assert torch.allclose(exchanged, alone.flip(0))
 
 
-def test_hidden_categories_look_missing_in_training_alone() -> None:
-    built = tower()
-    built.category_dropout = 0.999_999
-    missing = built.embed(torch.zeros_like(CODES), NUMBERS)
-
-    assert torch.equal(built.train().embed(CODES, NUMBERS), missing)
-    assert not torch.equal(built.eval().embed(CODES, NUMBERS), missing)
-
-
 @pytest.mark.parametrize(
     ("inputs", "kind", "has_tower"),
     [("all", ClickModel, True), ("text", ClickModel, False), ("fields", FieldModel, True)],

@@ -1,4 +1,4 @@
-"""Ways to vary a training text; each is one file, registered here by its name in a study file."""
+"""Ways to vary a training row; each is one file, registered here by its name in a study file."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,13 +7,18 @@ from typing import Protocol
 import numpy as np
 
 from trainables.augmentation.back_translation import build_back_translation
+from trainables.augmentation.category_dropout import build_category_dropout
+from trainables.augmentation.category_swap import build_category_swap
 from trainables.augmentation.config import AugmentationConfig
 from trainables.augmentation.description import build_description
 from trainables.augmentation.masked_word import build_masked_word
+from trainables.augmentation.record import RecordBuilder
 from trainables.augmentation.synonym import build_synonym
+from trainables.augmentation.timestamp_jitter import build_timestamp_jitter
 from trainables.augmentation.word_dropout import build_word_dropout
 from trainables.augmentation.word_insertion import build_word_insertion
 from trainables.augmentation.word_swap import build_word_swap
+from trainables.augmentation.wordnet import build_wordnet
 
 
 class Operation(Protocol):
@@ -35,6 +40,7 @@ class Operation(Protocol):
 
 OPERATIONS: dict[str, Callable[[Path, AugmentationConfig], Operation]] = {
     "synonym": build_synonym,
+    "wordnet": build_wordnet,
     "word_dropout": build_word_dropout,
     "word_swap": build_word_swap,
     "word_insertion": build_word_insertion,
@@ -44,3 +50,11 @@ OPERATIONS: dict[str, Callable[[Path, AugmentationConfig], Operation]] = {
 }
 """Builds each operation from the folder of a study's encoder and its section ``augmentation``;
 ``none`` needs no operation."""
+
+RECORD_OPERATIONS: dict[str, RecordBuilder] = {
+    "category_swap": build_category_swap,
+    "category_dropout": build_category_dropout,
+    "timestamp_jitter": build_timestamp_jitter,
+}
+"""Those that vary fields, in the order in which they do, by the trial's setting that says how
+much."""

@@ -58,6 +58,9 @@ class AugmentationConfig:
     masked_language_model: str | None = None
     """What ``masked_word`` fills words in with: a folder with a model like BertForMaskedLM, or a
     name on the Hugging Face hub. The packaged encoder is none."""
+    wordnet: str | None = None
+    """The folder of WordNet's database files, for ``wordnet``. None: what the extra ``wordnet``
+    installs."""
     translation: TranslationConfig = field(default_factory=TranslationConfig)
     """What ``back_translation`` translates with."""
     quality: QualityConfig = field(default_factory=QualityConfig)
@@ -91,6 +94,7 @@ class AugmentationConfig:
         return dataclasses.replace(
             self,
             masked_language_model=_absolute(self.masked_language_model),
+            wordnet=_absolute(self.wordnet),
             translation=translation,
         )
 
@@ -113,6 +117,8 @@ class AugmentationConfig:
             identity["models"] = [Path(name or "").name for name in models.values()]
         if augmentation == "back_translation":
             identity["sample"] = self.translation.sample
+        if augmentation == "wordnet" and self.wordnet is not None:
+            identity["wordnet"] = Path(self.wordnet).name
         return identity
 
 

@@ -1,4 +1,4 @@
-"""Models that an augmentation needs beside the encoder, by name or folder."""
+"""Models and files that an augmentation needs beside the encoder, by name or folder."""
 
 import importlib.util
 import json
@@ -8,18 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from trainables.augmentation.config import AugmentationConfig
+from trainables.augmentation.wordnet import find_wordnet
 
 PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.spm", "*.model"]
 """What is fetched from the Hugging Face hub: no pickled weights."""
 
 
 def check_models(augmentations: Iterable[str], config: AugmentationConfig) -> None:
-    """Make sure that some operations have their models.
+    """Make sure that some operations have their models and files.
 
     Raises:
         ValueError: naming the first that isn't named, isn't there, or is of another kind.
     """
     for augmentation in augmentations:
+        if augmentation == "wordnet":
+            find_wordnet(config)
         for key, name in config.models(augmentation).items():
             find_model(augmentation, key, name)
 

@@ -21,7 +21,7 @@ from trainables.bundle.retrieval import Side
 from trainables.calibration import Calibration
 from trainables.data.fields import is_missing
 from trainables.data.row_inputs import RowInputs
-from trainables.data.token_rows import TextLayout, TokenRows, tokenize
+from trainables.data.token_rows import TextLayout, TokenRows, as_text, tokenize
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -163,7 +163,7 @@ class RowScorer:
         """Turn rows, given as n values by column, into what the model sees of them."""
         optional = self.features.layout.optional
         texts = [
-            _filled(columns[name]) if place in optional else columns[name]
+            _as_texts(columns[name], may_be_blank=place in optional)
             for place, name in enumerate(self.features.text)
         ]
         for name, column in zip(self.features.text, texts, strict=True):
@@ -199,9 +199,12 @@ class RowScorer:
             raise
 
 
-def _filled(column: Sequence[Any]) -> list[Any]:
-    """Take a missing text for a blank one, as training does."""
-    return ["" if is_missing(text) else text for text in column]
+def _as_texts(column: Sequence[Any], *, may_be_blank: bool) -> list[Any]:
+    """Join lists of texts, and take a missing text for a blank one, as training does."""
+    texts = [value if isinstance(value, str) else as_text(value) for value in column]
+    if may_be_blank:
+        return ["" if is_missing(text) else text for text in texts]
+    return texts
 
 
 def read_calibration(path: Path) -> Calibration:

@@ -33,7 +33,7 @@ class ColumnBuilder:
             return
         if pyarrow.types.is_dictionary(chunk.type):
             chunk = chunk.dictionary_decode()
-        if _is_text(chunk.type):
+        if is_text(chunk.type):
             chunk = chunk.cast(pyarrow.large_string())
         name = str(chunk.type)
         if name not in self._parts:
@@ -61,7 +61,7 @@ class _Part(Protocol):
 
 def _part(kind: Any) -> _Part:  # noqa: ANN401
     types = pyarrow.types
-    if _is_text(kind):
+    if is_text(kind):
         return _Texts()
     if types.is_integer(kind) or types.is_boolean(kind):
         return _WholeNumbers()
@@ -70,7 +70,8 @@ def _part(kind: Any) -> _Part:  # noqa: ANN401
     return _Objects()
 
 
-def _is_text(kind: Any) -> bool:  # noqa: ANN401
+def is_text(kind: Any) -> bool:  # noqa: ANN401
+    """Tell whether an Arrow type is one of text."""
     types = pyarrow.types
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 

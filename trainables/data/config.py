@@ -30,7 +30,9 @@ class Columns:
     """Which column holds what. Either ``label``, or ``clicks`` with ``impressions``."""
 
     text: tuple[str, ...] = ()
-    """Text columns, in order: the first is BERT's segment A, the others make segment B."""
+    """Text columns, in order: the first is BERT's segment A, the others make segment B. Where a
+    Parquet column holds lists of texts, such as what a user bought, the latest first, each is
+    joined to one."""
     second_segment: tuple[str, ...] | None = None
     """The last of the text columns, which make segment B instead: for pairs of products each side
     is a segment. An empty list puts all text into segment A."""

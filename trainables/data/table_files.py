@@ -10,9 +10,14 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 import pyarrow
+import pyarrow.compute
 import pyarrow.parquet
+
+from trainables.data.column_builder import is_text
+from trainables.data.token_rows import LIST_SEPARATOR
 
 CSV_SUFFIXES = (".csv", ".csv.gz")
 SUFFIXES = (*CSV_SUFFIXES, ".parquet")
@@ -184,19 +189,44 @@ def _parquet_chunks(
         with pyarrow.parquet.ParquetFile(raw, buffer_size=READ_BYTES) as table:
             for batch in table.iter_batches(CHUNK_ROWS, columns=list(columns)):
                 # By name: those of a column `a.b` come with a column `a`.
-                yield [batch.column(batch.schema.get_field_index(name)) for name in columns]
+                values = [batch.column(batch.schema.get_field_index(name)) for name in columns]
+                yield [
+                    _joined(column) if _is_list_of_texts(column.type) else column
+                    for column in values
+                ]
 
 
 def _is_unusable(kind: Any) -> bool:  # noqa: ANN401 - untyped Arrow
     types = pyarrow.types
     if types.is_dictionary(kind):
         kind = kind.value_type
+    if _is_list_of_texts(kind):
+        return False
     if types.is_nested(kind) or types.is_duration(kind):
         # A duration would become a number of nanoseconds.
         return True
     return bool(
         types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
     )
+
+
+def _is_list_of_texts(kind: Any) -> bool:  # noqa: ANN401
+    types = pyarrow.types
+    return (types.is_list(kind) or types.is_large_list(kind)) and is_text(kind.value_type)
+
+
+def _joined(lists: Any) -> Any:  # noqa: ANN401
+    """Write each list as one text; a missing text in it is left out."""
+    texts = lists.flatten()
+    kept = texts.is_valid()
+    parents = pyarrow.compute.list_parent_indices(lists)
+    sizes = np.bincount(parents.filter(kept).to_numpy(), minlength=len(lists))
+    offsets = pyarrow.array(np.concatenate([[0], np.cumsum(sizes)]), pyarrow.int64())
+    whole = pyarrow.LargeListArray.from_arrays(
+        offsets, texts.filter(kept).cast(pyarrow.large_string()), mask=lists.is_null()
+    )
+    separator = pyarrow.scalar(LIST_SEPARATOR, pyarrow.large_string())
+    return pyarrow.compute.binary_join(whole, separator)
 
 
 def _check_columns(file: str, found: Sequence[str], wanted: Sequence[str]) -> None:

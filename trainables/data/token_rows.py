@@ -13,8 +13,20 @@ if TYPE_CHECKING:
 PADDING_ID = 0
 """What fills a batch's short rows; the attention mask hides it, so its meaning doesn't matter."""
 
+LIST_SEPARATOR = "; "
+"""What a list of texts, such as the products that a user saw last, is joined with."""
+
 BLOCK_ROWS = 20_000
 """Texts that are tokenized at a time: the tokenizer's own objects take kilobytes each."""
+
+
+def as_text(value: object) -> object:
+    """Write a list of texts as one text, as it is in training; return anything else as it is."""
+    if isinstance(value, list | tuple | np.ndarray):
+        texts = [text for text in value if text is not None]
+        if all(isinstance(text, str) for text in texts):
+            return LIST_SEPARATOR.join(texts)
+    return value
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

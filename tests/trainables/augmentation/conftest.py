@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.trainables.augmentation.tiny_models import write_masked_model, write_translator
+from tests.trainables.augmentation.tiny_wordnet import write_wordnet
 from trainables.augmentation.config import AugmentationConfig, TranslationConfig
 from trainables.encoder import EncoderConfig, find_encoder
 
@@ -28,6 +29,7 @@ def augmentation_config(
     return AugmentationConfig(
         protected_words=("Harbor", "Acme Tools", "华为"),
         masked_language_model=str(masked_language_model),
+        wordnet=str(write_wordnet(tmp_path_factory.mktemp("wordnet") / "dict")),
         translation=TranslationConfig(
             to=str(write_translator(folder / "to", 0)),
             back=str(write_translator(folder / "back", 1)),

@@ -43,7 +43,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
     return prepare(table, ENCODER, tmp_path_factory.mktemp("bank"))
 
 
-WITHOUT_MODEL = sorted(set(OPERATIONS) - {"masked_word", "back_translation"})
+WITHOUT_MODEL = sorted(set(OPERATIONS) - {"masked_word", "back_translation", "wordnet"})
 
 
 def make_bank(data: PreparedData, augmentation: str, **settings: object) -> AugmentationBank:

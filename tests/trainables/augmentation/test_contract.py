@@ -33,7 +33,7 @@ TEXTS = [
     '"model 5" TV, 55" screen, phone',
     "very long text about shoes and kids " * 100,
 ]
-PER_WORD = ("synonym", "word_dropout", "word_swap", "word_insertion", "masked_word")
+PER_WORD = ("synonym", "wordnet", "word_dropout", "word_swap", "word_insertion", "masked_word")
 """Operations whose rate is a share of words."""
 WORDS = [
     *["sofa", "Couch", "red", "Navy", "XL", "12", "12cm", "16 GB", '5"', '"', "7 inches", "not"],

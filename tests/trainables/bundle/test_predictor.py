@@ -184,3 +184,23 @@ def test_importing_the_predictor_loads_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
     # Half a second where the machine is idle; the limit leaves room for a busy one.
     assert time.perf_counter() - started < 5
+
+
+def test_a_list_of_texts_is_read_as_in_training(predictor: Predictor) -> None:
+    name = predictor.features.text[-1]
+    joined = [{**row, name: "sofa; red chair"} for row in ROWS]
+
+    for history in (
+        ["sofa", "red chair"],
+        ("sofa", None, "red chair"),
+        np.array(["sofa", "red chair"]),
+    ):
+        listed = [{**row, name: history} for row in ROWS]
+        np.testing.assert_array_equal(predictor.predict(listed), predictor.predict(joined))
+
+
+def test_a_list_of_anything_else_is_refused(predictor: Predictor) -> None:
+    name = predictor.features.text[-1]
+
+    with pytest.raises(ValueError, match=rf"row 0, column '{name}': expected text, got \[3\]"):
+        predictor.predict([{**ROWS[0], name: [3]}])

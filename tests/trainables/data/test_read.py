@@ -199,3 +199,16 @@ def test_of_very_many_columns_an_error_lists_some(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"it has 'c0', .* and 4,900 more") as raised:
         read_table(str(file), ["title"])
     assert len(str(raised.value)) < 2_000
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_lists_of_texts_are_joined(tmp_path: Path, large: bool) -> None:
+    texts = pyarrow.large_string() if large else pyarrow.string()
+    lists = (pyarrow.large_list if large else pyarrow.list_)(texts)
+    histories = [["sofa", "red chair"], [], None, ["lamp", None, "沙发"], [None]]
+    table = pyarrow.table({"history": pyarrow.array(histories, lists)})
+    pyarrow.parquet.write_table(table, tmp_path / "log.parquet", row_group_size=2)
+
+    found = read_table(str(tmp_path / "log.parquet"), ["history"]).frame["history"]
+
+    assert found.fillna("missing").tolist() == ["sofa; red chair", "", "missing", "lamp; 沙发", ""]

@@ -1,0 +1,34 @@
+"""Exchange categories between rows: the same product in another ad format, say."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from trainables.augmentation.record import EncodedFields
+from trainables.data.fields import Fields
+
+
+@dataclass(frozen=True, slots=True)
+class CategorySwap:
+    """Gives rows categories of others; a :class:`trainables.augmentation.record.RecordOperation`.
+
+    A category comes from another row of the batch, so that the frequent ones stay frequent: the
+    swap noise of denoising autoencoders for tables.
+    """
+
+    rate: float
+    """Probability that a category is another row's."""
+
+    def __call__(self, fields: EncodedFields, rng: np.random.Generator) -> EncodedFields:
+        """Replace each category with probability ``rate`` by that of a row drawn for it."""
+        if (codes := fields.get("codes")) is None:
+            return fields
+        rows = np.arange(len(codes))[:, None]
+        others = rng.integers(len(codes), size=codes.shape)
+        givers = np.where(rng.random(codes.shape) < self.rate, others, rows)
+        return {**fields, "codes": np.take_along_axis(codes, givers, axis=0)}
+
+
+def build_category_swap(columns: Fields, rate: float) -> CategorySwap:
+    """Build it; every categorical column is treated alike."""
+    return CategorySwap(rate)
