@@ -29,7 +29,8 @@ class TimestampJitter:
         """Move each row by a normally distributed number of hours."""
         numbers = np.array(fields["numbers"])
         moved = rng.normal(scale=self.hours * HOUR_S / DAY_S, size=len(numbers))
-        places, place = {}, self.first
+        places: dict[str, int] = {}
+        place = self.first
         for part in self.time.parts:
             places[part] = place
             place += 1 if part == "age" else 2
@@ -42,14 +43,10 @@ class TimestampJitter:
             _turn(numbers, places["weekday"], np.floor(time_of_day + moved) / WEEK_DAYS)
         if "age" in places:
             span = max(self.time.last - self.time.first, 1.0)
-            numbers[:, places["age"]] += np.where(self._known(numbers, places), moved, 0) * (
-                DAY_S / span
-            )
+            # All numbers of a missing time are 0.
+            known = (numbers[:, list(places.values())] != 0).any(axis=1)
+            numbers[known, places["age"]] += moved[known] * DAY_S / span
         return {**fields, "numbers": numbers}
-
-    def _known(self, numbers: np.ndarray, places: dict[str, int]) -> np.ndarray:
-        """Tell which rows have a time: all numbers of the others are 0."""
-        return np.any([numbers[:, place] != 0 for place in places.values()], axis=0)
 
 
 def _turns(numbers: np.ndarray, place: int) -> np.ndarray:
