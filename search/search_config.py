@@ -63,6 +63,9 @@ class SearchConfig:
     its default if the space has it, else the middle of its range, or the first of its choices."""
     max_failures: int = 1
     """Times that a trial is tried again after it failed, from its last checkpoint."""
+    max_epoch_minutes: float | None = None
+    """Minutes that a trial may take for an epoch, its start included, before it counts as hanging:
+    its process is ended and the trial has failed. None: trials are waited for without a limit."""
     checkpoint_budget_gb: float = 20.0
     """Disk space for checkpoints; beyond it the worst finished trials lose theirs."""
 
@@ -83,7 +86,12 @@ class SearchConfig:
                 raise ValueError(f"search.{name} must be at least {least}, got {value}")
         if self.seed >= 2**63:
             raise ValueError(f"search.seed must be below 2**63, got {self.seed}")
-        for name in ("checkpoint_budget_gb", "max_hours", "max_trial_hours"):
+        for name in (
+            "checkpoint_budget_gb",
+            "max_hours",
+            "max_trial_hours",
+            "max_epoch_minutes",
+        ):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"search.{name} must be above 0, got {value}")

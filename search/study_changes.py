@@ -14,6 +14,7 @@ FREE_TO_CHANGE = (
     "search.max_trial_hours",
     "search.patience",
     "search.max_failures",
+    "search.max_epoch_minutes",
     "search.checkpoint_budget_gb",
     "resources.concurrent_trials",
     "resources.cpus_per_worker",
