@@ -118,6 +118,7 @@ def _environment(home: Path, token: Path, more: Mapping[str, str] | None) -> dic
         **{name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
         "HOME": str(home),
         "PATH": os.pathsep.join((bin_folder, os.environ.get("PATH", ""))),
+        "PYTHONUNBUFFERED": "1",  # Its log is waited for.
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
         **(more or {}),

@@ -1,6 +1,6 @@
 """Do to real studies whatever can happen to one, and print what came of it.
 
-    python tests/faults/fault_table.py [--only WORD] [--keep FOLDER]
+    python tests/faults/fault_table.py [--only WORD ...] [--keep FOLDER]
 
 One row a fault: what was done, what was expected, what happened. Exit code 1 if a study did not
 survive one; ``test_faults.py`` runs the same cases.
@@ -45,7 +45,7 @@ def workplace(keep: Path | None) -> Iterator[Path]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", metavar="WORD", help="faults whose names have it")
+    parser.add_argument("--only", nargs="+", default=[""], metavar="WORD", help="in the names")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="leave the studies here")
     given = parser.parse_args()
     table = Table("fault", "done", "expected", "happened", "s", "", show_lines=True)
@@ -55,7 +55,7 @@ def main() -> int:
         encoder.mkdir(exist_ok=True)
         write_tiny_encoder(encoder)
         for number, case in enumerate(CASES):
-            if given.only not in case.name:
+            if not any(word in case.name for word in given.only):
                 continue
             started = time.monotonic()
             found = run_case(case, folder / f"case-{number:02d}", encoder)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -178,11 +177,8 @@ class StudyProcess:
 
     def kill(self) -> list[psutil.Process]:
         """Kill the driver alone, wait for what it had started, return what didn't end by itself."""
-        return self.watch_end(lambda: os.kill(self.pid, signal.SIGKILL))
-
-    def watch_end(self, end: Callable[[], object]) -> list[psutil.Process]:
         family = descendants(self.pid)
-        end()
+        self._process.kill()
         self._process.wait(DEADLINE_S)
         wait_until(lambda: not any(map(is_alive, family)))
         left = [member for member in family if is_alive(member)]
