@@ -76,14 +76,15 @@ def draw_all(evidence: StudyEvidence) -> dict[str, Any]:
     """Draw the charts that there is data for.
 
     Returns:
-        SVG by name: ``curves``, ``front``, ``scores``; and ``parameters``, a list of (parameter,
-        SVG). A chart without data is missing or empty.
+        SVG by name: ``curves``, ``front``, ``scores``, ``importances``; and ``parameters``, a list
+        of (parameter, SVG). A chart without data is missing or empty.
     """
     charts: dict[str, Any] = {"parameters": _parameter_charts(evidence)}
     drawers: Mapping[str, Callable[[StudyEvidence], str]] = {
         "curves": _learning_curves,
         "front": _compression_front,
         "scores": _test_scores,
+        "importances": _importances,
     }
     for name, drawer in drawers.items():
         charts[name] = drawer(evidence)
@@ -254,6 +255,19 @@ def _test_scores(evidence: StudyEvidence) -> str:
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.set_xlabel(f"test {evidence.metric.label}, 95 % interval")
         return _to_svg(figure, "test scores")
+
+
+def _importances(evidence: StudyEvidence) -> str:
+    if evidence.importances is None:
+        return ""
+    rows = list(evidence.importances.shares.items())[::-1]
+    with _figure(4.6, 0.7 + 0.28 * len(rows)) as (figure, axes):
+        axes.barh(range(len(rows)), [share for _, share in rows], color=ACCENT, height=0.6)
+        axes.set_yticks(range(len(rows)), [name for name, _ in rows])
+        axes.set_xlim(0, 1)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.0%}"))
+        axes.set_xlabel("share of what tells the best trials from the others")
+        return _to_svg(figure, "importances")
 
 
 def draw_token_lengths(counts: Mapping[int, int], max_tokens: int) -> str:

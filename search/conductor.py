@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from search.algorithms import ALGORITHMS, Point
 from search.budgets import Budgets, Clock, ReachedBudget
+from search.confirmation import Repeat, missing_repeats
 from search.events import OnEvent, StudyEvent, ignore_event
 from search.failures import read_failure
 from search.ledger import Ledger
@@ -47,7 +48,8 @@ class Conductor:
 
     Built over a ledger with trials in it, it replays them: what was decided stays decided, ended
     trials count as they ended, interrupted ones are the first to be asked for, from their last
-    checkpoints.
+    checkpoints. When the search is over, its best trials are trained again with other seeds; of
+    these neither algorithm nor scheduler learns.
     """
 
     def __init__(
@@ -82,16 +84,21 @@ class Conductor:
         )
         self._live: set[int] = set()
         self._waiting: list[int] = []
+        # Of the search's trials: which each is among them. The algorithm counts like that.
+        self._places: dict[int, int] = {}
         self._next_number = 0
         self._exhausted = False
+        # Known when the search is over.
+        self._repeats_left: list[Repeat] | None = None
         self._num_failed = 0
         self._any_report = False
         self._replay()
 
     def _replay(self) -> None:
-        trials = self._ledger.trials()
+        trials = self._ledger.all_trials()
         for trial in trials:
-            self._algorithm.adopt(trial.number, dict(trial.params))
+            if trial.repeats is None:
+                self._adopt(trial.number, dict(trial.params))
             if trial.state == "running":
                 self._waiting.append(trial.number)
             elif not trial.reports:
@@ -103,15 +110,24 @@ class Conductor:
 
     def _replay_report(self, report: ReportRecord, trial: TrialRecord) -> None:
         """Tell a report of an earlier run again, and the trial's end if it led to one."""
-        score = self._score(report.metrics)
+        if trial.repeats is not None:
+            self._budgets.note_report(report.number, None, report.seconds)
+            return
+        score, place = self._score(report.metrics), self._places[report.number]
         # What it decides now doesn't count: the ledger has the decision, perhaps a budget's.
-        self._scheduler.report(report.number, report.epoch, score)
-        self._algorithm.tell_report(report.number, report.epoch, score)
+        self._scheduler.report(place, report.epoch, score)
+        self._algorithm.tell_report(place, report.epoch, score)
         lost = trial.state == "failed"
         self._budgets.note_report(report.number, None if lost else score, report.seconds)
         # A report and the end that it led to are in the ledger together, so no state is behind.
         if trial.state != "running" and report.epoch == trial.last_epoch:
             self._tell_end(report.number, trial.state)
+
+    def _adopt(self, number: int, point: Point) -> None:
+        """Count a trial whose point is given among those of the search."""
+        place = len(self._places)
+        self._algorithm.adopt(place, point)
+        self._places[number] = place
 
     @property
     def num_live(self) -> int:
@@ -120,15 +136,22 @@ class Conductor:
 
     @property
     def is_finished(self) -> bool:
-        """Whether every trial has ended and none is left to try, or a budget ended the search."""
-        if self._live:
+        """Whether every trial has ended and none is left to try, or the time is up."""
+        return not self._live and self._is_search_over and self._next_repeat() is None
+
+    @property
+    def _is_search_over(self) -> bool:
+        """Whether none of the search's trials runs or will run."""
+        if any(number in self._places for number in self._live):
             return False
-        return self._budgets.stops_running or (self._tried_all and not self._waiting)
+        if self._budgets.stops_running:
+            return True
+        return self._tried_all and not any(number in self._places for number in self._waiting)
 
     @property
     def _tried_all(self) -> bool:
         """Whether no new trial starts any more."""
-        tried_all = self._exhausted or self._next_number >= self._config.search.trials
+        tried_all = self._exhausted or len(self._places) >= self._config.search.trials
         return tried_all or self._budgets.reached is not None
 
     @property
@@ -146,26 +169,65 @@ class Conductor:
         if self.is_hopeless:
             return "end"
         self._settle_budgets()
-        if self._waiting and not self._budgets.stops_running:
-            return self._assign(self._waiting.pop(0))
+        for number in self._waiting:
+            if self._may_run(number):
+                self._waiting.remove(number)
+                return self._assign(number)
         if not self._tried_all:
-            point = self._next_point(self._next_number)
+            number = self._next_number
+            point = self._next_point(number)
             if point is not None:
-                number = self._next_number
-                self._next_number += 1
-                search = self._config.search
-                trial = TrialConfig(**point, epochs=search.epochs, seed=search.seed)  # type: ignore[arg-type]
-                self._ledger.add_trial(number, point, trial, self._setup.config_hash(trial))
+                self._add(point, self._config.search.seed, repeats=None)
                 return self._assign(number)
             self._exhausted = True
+        if self._is_search_over and (repeat := self._next_repeat()) is not None:
+            return self._repeat(repeat)
         return "wait" if self._live else "end"
 
+    def _may_run(self, number: int) -> bool:
+        """Return whether a trial may go on that no process works on."""
+        if number in self._places:
+            return not self._budgets.stops_running
+        return not self._budgets.is_time_up()
+
     def _next_point(self, number: int) -> Point | None:
-        if number >= len(self._start_points):
-            return self._algorithm.ask(number)
-        point = self._start_points[number]
-        self._algorithm.adopt(number, point)
+        place = len(self._places)
+        if place < len(self._start_points):
+            point: Point | None = self._start_points[place]
+            self._adopt(number, self._start_points[place])
+        elif (point := self._algorithm.ask(place)) is not None:
+            self._places[number] = place
         return point
+
+    def _add(self, point: Point, seed: int, *, repeats: int | None) -> None:
+        trial = TrialConfig(**point, epochs=self._config.search.epochs, seed=seed)  # type: ignore[arg-type]
+        config_hash = self._setup.config_hash(trial)
+        self._ledger.add_trial(self._next_number, point, trial, config_hash, repeats=repeats)
+        self._next_number += 1
+
+    def _next_repeat(self) -> Repeat | None:
+        """Return the next trial to train again, once the search is over."""
+        if self._budgets.is_time_up():
+            return None
+        if self._repeats_left is None:
+            self._repeats_left = missing_repeats(self._ledger.all_trials(), self._config)
+            if self._repeats_left:
+                self._tell_repeats(self._repeats_left)
+        return next(iter(self._repeats_left), None)
+
+    def _repeat(self, repeat: Repeat) -> Assignment:
+        assert self._repeats_left is not None
+        self._repeats_left.remove(repeat)
+        number = self._next_number
+        point = dict(self._ledger.trial(repeat.number).params)
+        self._add(point, repeat.seed, repeats=repeat.number)
+        return self._assign(number)
+
+    def _tell_repeats(self, repeats: list[Repeat]) -> None:
+        numbers = ", ".join(str(number) for number in dict.fromkeys(r.number for r in repeats))
+        seeds = len({repeat.seed for repeat in repeats})
+        text = f"training again with {seeds} other seed{'s' if seeds > 1 else ''}: trials {numbers}"
+        self._on_event(StudyEvent(kind="note", message=text))
 
     def _assign(self, number: int) -> Assignment:
         starts = self._ledger.add_start(number)
@@ -200,17 +262,13 @@ class Conductor:
         checkpoint = result.get("checkpoint")
         record = None if checkpoint is None else CheckpointRecord(**checkpoint)
         metrics, seconds = dict(result["metrics"]), float(result["seconds"])
-        is_new = epoch > trial.last_epoch
         decision: Decision = "continue"
-        if is_new:
-            score = self._score(metrics)
-            decision = self._scheduler.report(number, epoch, score)
-            self._algorithm.tell_report(number, epoch, score)
-            self._budgets.note_report(number, score, seconds)
+        if epoch > trial.last_epoch:
+            decision = self._note_report(number, epoch, metrics, seconds)
         state: TrialState = "running"
         if bool(result.get("done")) or epoch >= self._config.search.epochs:
             state = "completed"
-        elif decision == "stop" or self._budgets.would_stop_running():
+        elif decision == "stop" or self._would_stop(number):
             decision, state = "stop", "stopped"
         report = ReportRecord(
             number=number, epoch=epoch, metrics=metrics, seconds=seconds, decision=decision
@@ -225,6 +283,25 @@ class Conductor:
         if state in ("completed", "stopped"):
             self._tell(state, number)
         return "continue" if state == "running" else "stop"
+
+    def _note_report(
+        self, number: int, epoch: int, metrics: Mapping[str, float], seconds: float
+    ) -> Decision:
+        """Count a report, and return what the scheduler decides."""
+        if number not in self._places:
+            self._budgets.note_report(number, None, seconds)
+            return "continue"
+        score, place = self._score(metrics), self._places[number]
+        decision = self._scheduler.report(place, epoch, score)
+        self._algorithm.tell_report(place, epoch, score)
+        self._budgets.note_report(number, score, seconds)
+        return decision
+
+    def _would_stop(self, number: int) -> bool:
+        """Return whether a budget stops a running trial, as of this moment."""
+        if number in self._places:
+            return self._budgets.would_stop_running()
+        return self._budgets.is_time_up()
 
     def _find_problem(
         self, trial: TrialRecord, epoch: int, result: Mapping[str, Any]
@@ -275,10 +352,12 @@ class Conductor:
         return self._sign * metrics[self._config.search.metric]
 
     def _tell_end(self, number: int, state: TrialState) -> None:
+        if number not in self._places:
+            return
         scores = [self._score(report.metrics) for report in self._ledger.trial(number).reports]
         # The best, because that is the epoch whose checkpoint is kept.
         best = max(scores, default=None)
-        self._algorithm.tell(number, state, best)
+        self._algorithm.tell(self._places[number], state, best)
         if state != "failed" and best is not None:
             self._budgets.note_end(best)
 

@@ -25,7 +25,8 @@ from spaces.trial_config import TrialConfig
 from trainables.trial_setup import CheckpointRecord
 
 TRIAL_COLUMNS = (
-    "number, params, config, config_hash, state, starts, failures, error, created_at, ended_at"
+    "number, params, config, config_hash, state, starts, failures, error, created_at, ended_at, "
+    "repeats"
 )
 
 
@@ -139,19 +140,27 @@ class Ledger:
             db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, json.dumps(value)))
 
     def add_trial(
-        self, number: int, params: Mapping[str, Value], config: TrialConfig, config_hash: str
+        self,
+        number: int,
+        params: Mapping[str, Value],
+        config: TrialConfig,
+        config_hash: str,
+        *,
+        repeats: int | None = None,
     ) -> None:
-        """Note that a trial exists."""
+        """Note that a trial exists; ``repeats`` names the one that it trains again, if any."""
         with self._transaction() as db:
             db.execute(
-                "INSERT INTO trials (number, params, config, config_hash, state, created_at) "
-                "VALUES (?, ?, ?, ?, 'running', ?)",
+                "INSERT INTO trials "
+                "(number, params, config, config_hash, state, created_at, repeats) "
+                "VALUES (?, ?, ?, ?, 'running', ?, ?)",
                 (
                     number,
                     json.dumps(dict(params)),
                     json.dumps(asdict(config)),
                     config_hash,
                     time.time(),
+                    repeats,
                 ),
             )
 
@@ -292,7 +301,11 @@ class Ledger:
         return int(row[0])
 
     def trials(self) -> list[TrialRecord]:
-        """Return every trial, by number, as of one moment."""
+        """Return the trials of the search, by number, as of one moment."""
+        return [trial for trial in self.all_trials() if trial.repeats is None]
+
+    def all_trials(self) -> list[TrialRecord]:
+        """Return them and those that were trained again, by number, as of one moment."""
         # Outside an explicit transaction each query would see another moment of a running study.
         self._db.execute("BEGIN")
         try:
@@ -359,6 +372,7 @@ def _trial_record(
         error=row[7],
         created_at=row[8],
         ended_at=row[9],
+        repeats=row[10],
         reports=tuple(sorted(reports, key=lambda report: report.epoch)),
         checkpoints=tuple(checkpoints),
     )

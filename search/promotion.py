@@ -15,10 +15,11 @@ from search.compression_records import (
     record_compression,
     recorded_compressions,
 )
+from search.confirmation import choose_winners, default_checkpoint, find_confirmation
 from search.final_scores import FinalScores
 from search.formatting import format_duration, format_metric, trial_name
+from search.leaderboard import Standing, leaderboard
 from search.ledger import Ledger
-from search.results import Standing, choose_winners, leaderboard
 from search.study_config import StudyConfig
 from search.trial_record import TrialRecord
 from trainables.bundle.verify import VerifyResult, verify_bundle
@@ -49,10 +50,17 @@ class Promotion:
 
 
 def find_winners(trials: Sequence[TrialRecord], config: StudyConfig) -> dict[int, Standing]:
-    """Return the trials to compress by number, best first."""
+    """Return the trainings to compress by number, best first.
+
+    Args:
+        trials: Those of the search, and those that were trained again.
+        config: The study.
+    """
     metric = METRICS[config.search.metric]
-    ranked = leaderboard(trials, metric.name, higher_is_better=metric.higher_is_better)
-    return {winner.trial.number: winner for winner in choose_winners(ranked, config.winners)}
+    found = [trial for trial in trials if trial.repeats is None]
+    ranked = leaderboard(found, metric.name, higher_is_better=metric.higher_is_better)
+    winners = choose_winners(ranked, find_confirmation(trials, config), config.winners)
+    return {winner.trial.number: winner for winner in winners}
 
 
 def promote(
@@ -80,7 +88,8 @@ def promote(
             verification.
     """
     with Ledger.open(folder) as ledger:
-        winners = find_winners(ledger.trials(), config)
+        trials = ledger.all_trials()
+        winners = find_winners(trials, config)
         if not winners:
             raise PromotionError(
                 f"no trial of {folder} has ended with a result, so there is nothing to compress; "
@@ -99,7 +108,8 @@ def promote(
         else:
             # Before the test rows are looked at: a damaged bundle would only cost a second look.
             _verify(folder, best)
-            scores = _score_once(ledger, folder, config, winners[best], tell)
+            default = default_checkpoint(trials, config)
+            scores = _score_once(ledger, folder, config, winners[best], default, tell)
             verified = _verify(folder, best)
             tell(
                 f"verified the bundle: {verified.num_files} files match their SHA-256, "
@@ -180,6 +190,8 @@ def _job(
         lineage={
             "study": config.name,
             "trial": winner.trial.number,
+            "repeats": winner.trial.repeats,
+            "seed": winner.trial.config.seed,
             "epoch": winner.epoch,
             "params": dict(winner.trial.params),
         },
@@ -200,7 +212,12 @@ def _describe(number: int, report: CompressionReport, metric: str) -> str:
 
 
 def _score_once(
-    ledger: Ledger, folder: Path, config: StudyConfig, winner: Standing, tell: Callable[[str], None]
+    ledger: Ledger,
+    folder: Path,
+    config: StudyConfig,
+    winner: Standing,
+    default: Path | None,
+    tell: Callable[[str], None],
 ) -> FinalScores:
     from search.scoring import score_test_split
     from trainables.bundle.export import with_test_metrics
@@ -216,6 +233,7 @@ def _score_once(
             PreparedData.open(_data_folder(ledger, folder)),
             trial=winner.trial.number,
             checkpoint=_checkpoint(winner),
+            default=default,
             bundle=bundle,
         )
         ledger.set_fact(SCORES_FACT, [*ledger.fact(SCORES_FACT, []), scores.to_dict()])

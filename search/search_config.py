@@ -51,16 +51,26 @@ class SearchConfig:
     """Value of the metric at which the search ends; running trials stop at their next report."""
     max_hours: float | None = None
     """Hours of wall time, over all runs of the study, after which the search ends; running trials
-    stop at their next report."""
+    stop at their next report, and none is trained again."""
     max_trial_hours: float | None = None
     """Hours of training, summed over all trials, after which the search ends; running trials stop
-    at their next report."""
+    at their next report, and none is trained again."""
     patience: int | None = None
     """Trials in a row that ended without a new best, after which no new one starts; running trials
     go on. A trial that failed doesn't count: it says nothing of what could be found."""
     start_from: tuple[Mapping[str, Value], ...] = ()
     """Points to try first, in this order, before the algorithm's own. What a point leaves out gets
     its default if the space has it, else the middle of its range, or the first of its choices."""
+    default_trial: bool = True
+    """Whether the first trial is the default configuration: ClickTune's own values where the space
+    has them, else the middle of a range, or the first of the choices. What the search finds is
+    measured against it."""
+    confirm_trials: int = 3
+    """How many of the best trials, and the default, are trained again to their end with other
+    seeds, once the search is over. Their means choose the winner: the best of many trials is also
+    the luckiest. 0: none, and the search's own values choose."""
+    confirm_seeds: int = 2
+    """With how many other seeds; from 2 on there are intervals."""
     max_failures: int = 1
     """Times that a trial is tried again after it failed, from its last checkpoint."""
     checkpoint_budget_gb: float = 20.0
@@ -75,6 +85,8 @@ class SearchConfig:
             ("brackets", 1),
             ("min_peers", 1),
             ("patience", 1),
+            ("confirm_trials", 0),
+            ("confirm_seeds", 1),
             ("max_failures", 0),
             ("seed", 0),
         ):

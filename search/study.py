@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from cluster.resources import Capacity, local_capacity
 from search.budgets import reached_budget
 from search.conductor import Conductor
+from search.confirmation import missing_repeats
 from search.events import OnEvent, StudyEvent, ignore_event
 from search.ledger import Ledger
 from search.machines import cluster_capacity, settle_precision_there, with_gpu_memory
@@ -324,12 +325,14 @@ class Study:
 
     def _is_over(self, ledger: Ledger, on_event: OnEvent) -> bool:
         """Return whether no trial is left to run, and tell it if a budget is the reason."""
-        trials = ledger.trials()
+        trials = ledger.all_trials()
         all_ended = all(trial.state != "running" for trial in trials)
-        if all_ended and len(trials) >= count_trials(self.config):
+        num_searched = sum(trial.repeats is None for trial in trials)
+        all_confirmed = all_ended and not missing_repeats(trials, self.config)
+        if all_confirmed and num_searched >= count_trials(self.config):
             return True
         reached = reached_budget(self.config.search, ledger)
-        if reached is None or not (all_ended or reached.stops_running):
+        if reached is None or not (all_confirmed or reached.is_time):
             return False
         text = f"the search has ended: {reached.reason}; with another search.{reached.name}"
         on_event(StudyEvent(kind="note", message=f"{text} it would go on"))

@@ -172,6 +172,15 @@ def count_trials(config: StudyConfig) -> int:
     return config.search.trials if points is None else min(config.search.trials, points)
 
 
+def count_repeats(config: StudyConfig) -> int:
+    """Return how many trainings follow the search, with other seeds, at most."""
+    search, num_trials = config.search, count_trials(config)
+    if num_trials < 2 or not search.confirm_trials:
+        return 0
+    has_default = config.default_point() is not None
+    return min(search.confirm_trials + has_default, num_trials) * search.confirm_seeds
+
+
 def _notes_on_memory(
     config: StudyConfig,
     capacity: Capacity,

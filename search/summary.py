@@ -1,9 +1,13 @@
 """What a study found, in a few sentences."""
 
+from search.confirmation import Difference
 from search.evidence import RankedTrial, StudyEvidence
 from search.final_scores import BUNDLE, CEILING, LABELS, Score
-from search.formatting import format_duration, format_metric, format_params
+from search.formatting import format_change, format_duration, format_metric, format_params
 from search.study_plan import count_trials
+
+NUM_DECISIVE = 3
+"""Hyperparameters that a sentence names."""
 
 
 def summarize(evidence: StudyEvidence) -> list[str]:
@@ -14,7 +18,9 @@ def summarize(evidence: StudyEvidence) -> list[str]:
     leader = evidence.ranking[0] if evidence.ranking else None
     if leader is not None and leader.best is not None:
         sentences.append(_won(evidence, leader))
+        sentences += _confirmed(evidence)
         sentences += _by_inputs(evidence)
+    sentences += _decisive(evidence)
     sentences += _scored(evidence)
     sentences += _costs(evidence)
     return sentences
@@ -51,10 +57,68 @@ def _won(evidence: StudyEvidence, leader: RankedTrial) -> str:
     assert leader.best is not None
     label, value = evidence.metric.label, leader.best.metrics[evidence.metric.name]
     verb = "leads" if any(t.state == "running" for t in evidence.trials) else "is best"
+    if evidence.confirmation is not None:
+        verb = "came first in the search"
     return (
         f"Trial {leader.trial.number} {verb} with validation {label} {format_metric(value)} "
         f"({format_params(evidence.varied_params(leader.trial))})."
     )
+
+
+def _confirmed(evidence: StudyEvidence) -> list[str]:
+    """Say what training again showed: the winner, luck, the default, and what is within noise."""
+    confirmation = evidence.confirmation
+    if confirmation is None:
+        return []
+    best, first = confirmation.best, confirmation.first_found
+    seeds = max(len(confirmed.values) for confirmed in confirmation.ranked)
+    half = confirmation.half_interval(best)
+    mean = format_metric(best.mean) + ("" if half is None else f" (± {half:.4f})")
+    sentences = [
+        f"Trained again with {seeds} other seed{'s' if seeds > 1 else ''}, trial "
+        f"{best.found.trial.number} has the best mean, {mean}; trial {first.found.trial.number} "
+        f"reaches {format_metric(first.mean)}, so {format_change(confirmation.luck)} of its value "
+        "in the search was luck."
+    ]
+    if len(confirmation.ranked) > 1:
+        second = confirmation.ranked[1]
+        apart = confirmation.difference(best, second)
+        if apart.half_interval is not None and not apart.is_clear:
+            sentences.append(
+                f"The second, trial {second.found.trial.number}, is within noise of it: they are "
+                f"{_apart(apart)} apart."
+            )
+    default = confirmation.default
+    if default is best:
+        sentences.append("That is the default configuration: the search found nothing better.")
+    elif default is not None:
+        gain = confirmation.difference(best, default)
+        verdict = "" if gain.is_clear else ", which is no significant gain"
+        sentences.append(
+            f"Against the default configuration (trial {default.found.trial.number}) that is "
+            f"{_apart(gain)}{verdict}."
+        )
+    return sentences
+
+
+def _apart(difference: Difference) -> str:
+    if difference.half_interval is None:
+        return format_change(difference.value)
+    low, high = (difference.value + side * difference.half_interval for side in (-1, 1))
+    return f"{format_change(difference.value)} ({format_change(low)} to {format_change(high)})"
+
+
+def _decisive(evidence: StudyEvidence) -> list[str]:
+    """Say which hyperparameters decided, and from how many trials that is known."""
+    found = evidence.importances
+    if found is None:
+        return []
+    first = list(found.shares.items())[:NUM_DECISIVE]
+    shares = ", ".join(f"{name} ({share:.0%})" for name, share in first)
+    return [
+        f"What tells the best {found.num_best} of {found.num_trials} trials from the others is "
+        f"mostly {shares}, by PED-ANOVA."
+    ]
 
 
 def _by_inputs(evidence: StudyEvidence) -> list[str]:
@@ -78,8 +142,8 @@ def _scored(evidence: StudyEvidence) -> list[str]:
     metric = evidence.metric
     scores = evidence.scores.scores[metric.name]
     text = (
-        f"On the test split the bundle of trial {evidence.scores.trial} reaches {metric.label} "
-        f"{format_interval(scores[BUNDLE])}"
+        f"On the test split the bundle of trial {evidence.name(evidence.scores.trial)} reaches "
+        f"{metric.label} {format_interval(scores[BUNDLE])}"
     )
     for model, lift in evidence.scores.lift[metric.name].items():
         # A metric that is minimized is better where the difference is negative.

@@ -22,7 +22,7 @@ from search.formatting import (
     format_params,
 )
 from search.room import TrialCosts, expected_epochs
-from search.study_plan import StudyPlan
+from search.study_plan import StudyPlan, count_repeats
 from search.summary import format_interval, summarize
 from trainables.data.describe import PartDescription
 from trainables.metrics import METRICS
@@ -117,6 +117,30 @@ def _leaderboard_row(row: RankedTrial, evidence: StudyEvidence) -> tuple[str, ..
     )
 
 
+def confirmation_table(evidence: StudyEvidence) -> Table:
+    """Draw what was trained again with other seeds, the best mean first."""
+    confirmation = evidence.confirmation
+    assert confirmation is not None
+    table = new_table(f"trained again with other seeds, {evidence.metric.label} on validation")
+    for name in ("trial", "in the search", "again, mean", "95 % interval", "each"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("hyperparameters")
+    for place, confirmed in enumerate(confirmation.ranked):
+        trial = confirmed.found.trial
+        half = confirmation.half_interval(confirmed)
+        params = format_params(evidence.varied_params(trial))
+        table.add_row(
+            str(trial.number),
+            format_metric(confirmed.found.value),
+            format_metric(confirmed.mean),
+            "" if half is None else f"± {half:.4f}",
+            ", ".join(format_metric(value) for value in confirmed.values),
+            f"default: {params}" if confirmed is confirmation.default else params,
+            style="bold" if place == 0 else None,
+        )
+    return table
+
+
 def compression_table(evidence: StudyEvidence) -> Table:
     """Draw every candidate of every compressed winner; the chosen ones are marked."""
     table = new_table("compression, measured in ONNX Runtime on the validation split")
@@ -128,7 +152,7 @@ def compression_table(evidence: StudyEvidence) -> Table:
             is_bundle = place == report.chosen and number == evidence.best
             mark = "bundle" if is_bundle else "chosen" if place == report.chosen else ""
             table.add_row(
-                str(number),
+                evidence.name(number),
                 f"{candidate.keep_fraction:.0%}",
                 candidate.precision,
                 format_metric(candidate.metrics[evidence.metric.name]),
@@ -194,6 +218,8 @@ def print_plan(console: Console, plan: StudyPlan) -> None:
     if plan.rungs:
         rungs = format_numbers(plan.rungs)
         say(console, f"{config.search.scheduler} may stop a trial after epoch {rungs}")
+    if repeats := count_repeats(config):
+        say(console, f"then up to {repeats} trainings again of the best, with other seeds")
     if budgets := describe_budgets(config.search):
         say(console, f"the search ends early {' or '.join(budgets)}")
     for note in plan.notes:
@@ -251,6 +277,8 @@ def print_evidence(console: Console, evidence: StudyEvidence) -> None:
         console.print(leaderboard_table(evidence))
     if len(evidence.ranking) > MAX_TRIALS:
         console.print(f"and {len(evidence.ranking) - MAX_TRIALS} more in the report")
+    if evidence.confirmation is not None:
+        console.print(confirmation_table(evidence))
     if evidence.compressions:
         console.print(compression_table(evidence))
     if evidence.scores is not None:

@@ -73,6 +73,8 @@ class TrialRecord:
     """The same, once it has ended."""
     reports: tuple[ReportRecord, ...]
     """In the order of epochs."""
+    repeats: int | None
+    """The trial of the search that it trains again with another seed; None: it is one itself."""
     checkpoints: tuple[StoredCheckpoint, ...]
     """Those still on disk, in the order of epochs."""
 
@@ -80,6 +82,11 @@ class TrialRecord:
     def last_epoch(self) -> int:
         """Finished epochs that were reported."""
         return self.reports[-1].epoch if self.reports else 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it was trained to its end."""
+        return self.state == "completed"
 
     @property
     def seconds(self) -> float:

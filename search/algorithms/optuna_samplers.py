@@ -9,7 +9,6 @@ import optuna
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
-    FloatDistribution,
     IntDistribution,
 )
 from optuna.samplers import BaseSampler, GPSampler, TPESampler
@@ -17,24 +16,14 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.algorithms.interface import Point
 from search.algorithms.learning import History, Told, count_as_completed
+from search.optuna_trials import STATES, distribution_of, stored_value
 from spaces.parameters import (
-    Choice,
-    IntRange,
-    LogIntRange,
-    LogUniform,
     Ordinal,
     Parameter,
     Uniform,
     Value,
 )
 from spaces.space import Space
-
-_STATES = {
-    "running": TrialState.RUNNING,
-    "completed": TrialState.COMPLETE,
-    "stopped": TrialState.PRUNED,
-    "failed": TrialState.FAIL,
-}
 
 
 class SamplerProposer:
@@ -44,7 +33,7 @@ class SamplerProposer:
         self._space = space
         self._build_sampler = build_sampler
         self._distributions = {
-            name: _distribution(parameter) for name, parameter in space.parameters.items()
+            name: distribution_of(parameter) for name, parameter in space.parameters.items()
         }
         self._known: dict[int, tuple[Told, FrozenTrial]] = {}
 
@@ -68,7 +57,7 @@ class SamplerProposer:
         known = self._known.get(number)
         if known is None or known[0] != told:
             stored = {
-                name: _stored(self._space.parameters[name], value)
+                name: stored_value(self._space.parameters[name], value)
                 for name, value in told.point.items()
             }
             frozen = _freeze(number, told, stored, self._distributions)
@@ -118,7 +107,7 @@ def _freeze(
     params: Mapping[str, Value],
     distributions: Mapping[str, BaseDistribution],
 ) -> FrozenTrial:
-    state = _STATES[told.outcome]
+    state = STATES[told.outcome]
     if state in (TrialState.COMPLETE, TrialState.PRUNED) and not told.has_score:
         state = TrialState.FAIL
     trial = optuna.trial.create_trial(
@@ -131,29 +120,6 @@ def _freeze(
     # Number 0 is the trial that is asked for.
     trial.number = number + 1
     return trial
-
-
-def _distribution(
-    parameter: Parameter,
-) -> CategoricalDistribution | IntDistribution | FloatDistribution:
-    if isinstance(parameter, Choice):
-        return CategoricalDistribution(parameter.options)
-    if isinstance(parameter, Ordinal):
-        # Optuna knows no ordered choices: their places.
-        return IntDistribution(0, len(parameter.options) - 1)
-    if isinstance(parameter, LogIntRange):
-        return IntDistribution(parameter.low, parameter.high, log=True)
-    low, high = parameter.extremes()
-    if isinstance(parameter, IntRange):
-        return IntDistribution(int(low), int(high), step=parameter.step)
-    if isinstance(parameter, LogUniform):
-        return FloatDistribution(low, high, log=True)
-    return FloatDistribution(low, high, step=parameter.step)
-
-
-def _stored(parameter: Parameter, value: Value) -> Value:
-    """Return what stands for a value in Optuna."""
-    return parameter.options.index(value) if isinstance(parameter, Ordinal) else value
 
 
 def tpe_proposer(space: Space, num_startup: int) -> Callable[[History, int], Point]:

@@ -167,7 +167,7 @@ def _run(study: "Study", console: "Console", *, address: str | None, resume: boo
     earlier: tuple[TrialRecord, ...] = ()
     if Ledger.exists(study.folder):
         with preflight(), Ledger.read(study.folder) as ledger:
-            earlier = tuple(ledger.trials())
+            earlier = tuple(ledger.all_trials())
     started = False
 
     with StudyDisplay(study_goal(study.config), console, trials=earlier) as display:
