@@ -10,6 +10,7 @@ from typing import Any, Literal
 from search.algorithms import ALGORITHMS, Point
 from search.budgets import Budgets, Clock, ReachedBudget
 from search.confirmation import Repeat, missing_repeats
+from search.earlier_studies import EarlierStudies, KnownTrial, all_start_points
 from search.events import OnEvent, StudyEvent, ignore_event
 from search.failures import read_failure
 from search.ledger import Ledger
@@ -18,6 +19,8 @@ from search.schedulers import SCHEDULERS
 from search.study_config import StudyConfig
 from search.trial_record import Decision, ReportRecord, TrialRecord, TrialState
 from spaces.trial_config import TrialConfig
+from trainables.checkpoint import TRAINING_FOLDER
+from trainables.metrics import METRICS
 from trainables.trial_setup import CheckpointRecord, TrialSetup
 
 HOPELESS_FAILURES = 3
@@ -39,6 +42,8 @@ class Assignment:
     """Checkpoint to go on from; None: from the beginning."""
 
 
+NO_STUDIES = EarlierStudies()
+
 NextStep = Assignment | Literal["wait", "end"]
 """wait: nothing to start, but a running trial may still fail and be tried again."""
 
@@ -59,19 +64,23 @@ class Conductor:
         ledger: Ledger,
         folder: Path,
         *,
-        higher_is_better: bool,
         on_event: OnEvent = ignore_event,
         clock: Clock = time.time,
+        earlier: EarlierStudies = NO_STUDIES,
     ) -> None:
         self._config = config
         self._setup = setup
         self._ledger = ledger
         self._checkpoints = folder / "checkpoints"
+        higher_is_better = METRICS[config.search.metric].higher_is_better
         self._sign = 1.0 if higher_is_better else -1.0
         self._on_event = on_event
         search = config.search
-        self._algorithm = ALGORITHMS[search.algorithm](config.space, search.seed, search.trials)
-        self._start_points = config.start_points()
+        self._known = earlier.known
+        self._algorithm = ALGORITHMS[search.algorithm](
+            config.space, search.seed, search.trials, earlier.told
+        )
+        self._start_points = all_start_points(config, earlier)
         self._scheduler = SCHEDULERS[search.scheduler](search)
         self._budgets = Budgets(search, ledger, higher_is_better=higher_is_better, clock=clock)
         self._keeper = CheckpointKeeper(
@@ -165,7 +174,16 @@ class Conductor:
         return self._num_failed >= HOPELESS_FAILURES and not self._any_report
 
     def ask(self) -> NextStep:
-        """Return the next trial to take up: an interrupted or failed one, else a new one."""
+        """Return the next trial to take up: an interrupted or failed one, else a new one.
+
+        One that an earlier study ran to its end is taken over here, and the one after it asked for.
+        """
+        while (step := self._next_step()) is None:
+            pass
+        return step
+
+    def _next_step(self) -> NextStep | None:
+        """Return the next step; None: a trial was taken over, so there is another one."""
         if self.is_hopeless:
             return "end"
         self._settle_budgets()
@@ -177,8 +195,7 @@ class Conductor:
             number = self._next_number
             point = self._next_point(number)
             if point is not None:
-                self._add(point, self._config.search.seed, repeats=None)
-                return self._assign(number)
+                return self._start(point, self._config.search.seed, repeats=None)
             self._exhausted = True
         if self._is_search_over and (repeat := self._next_repeat()) is not None:
             return self._repeat(repeat)
@@ -199,11 +216,41 @@ class Conductor:
             self._places[number] = place
         return point
 
-    def _add(self, point: Point, seed: int, *, repeats: int | None) -> None:
+    def _start(self, point: Point, seed: int, *, repeats: int | None) -> Assignment | None:
+        """Add a trial; return it to be taken up, or None if it was taken over."""
         trial = TrialConfig(**point, epochs=self._config.search.epochs, seed=seed)  # type: ignore[arg-type]
-        config_hash = self._setup.config_hash(trial)
-        self._ledger.add_trial(self._next_number, point, trial, config_hash, repeats=repeats)
+        config_hash, number = self._setup.config_hash(trial), self._next_number
+        known = self._known.get(config_hash)
+        self._ledger.add_trial(
+            number,
+            point,
+            trial,
+            config_hash,
+            repeats=repeats,
+            reused=None if known is None else known.source,
+        )
         self._next_number += 1
+        if known is None:
+            return self._assign(number)
+        self._take_over(number, known)
+        return None
+
+    def _take_over(self, number: int, known: KnownTrial) -> None:
+        """Note what an earlier study found as this one's, as far as the scheduler lets it go on."""
+        self._live.add(number)
+        checkpoint = known.copy_checkpoint(self._checkpoints / f"trial-{number:04d}")
+        for report in known.trial.reports:
+            result = {
+                "epoch": report.epoch,
+                "metrics": report.metrics,
+                # Nothing was spent on it here.
+                "seconds": 0.0,
+                "config_hash": known.trial.config_hash,
+                "checkpoint": checkpoint.to_dict() if report.epoch == checkpoint.epoch else None,
+                "done": report.epoch == known.trial.last_epoch,
+            }
+            if self.report(number, result) == "stop":
+                return
 
     def _next_repeat(self) -> Repeat | None:
         """Return the next trial to train again, once the search is over."""
@@ -215,13 +262,11 @@ class Conductor:
                 self._tell_repeats(self._repeats_left)
         return next(iter(self._repeats_left), None)
 
-    def _repeat(self, repeat: Repeat) -> Assignment:
+    def _repeat(self, repeat: Repeat) -> Assignment | None:
         assert self._repeats_left is not None
         self._repeats_left.remove(repeat)
-        number = self._next_number
         point = dict(self._ledger.trial(repeat.number).params)
-        self._add(point, repeat.seed, repeats=repeat.number)
-        return self._assign(number)
+        return self._start(point, repeat.seed, repeats=repeat.number)
 
     def _tell_repeats(self, repeats: list[Repeat]) -> None:
         numbers = ", ".join(str(number) for number in dict.fromkeys(r.number for r in repeats))
@@ -233,7 +278,11 @@ class Conductor:
         starts = self._ledger.add_start(number)
         trial = self._ledger.trial(number)
         again = "" if starts == 1 else f".{starts}"
-        resumable = [kept for kept in trial.checkpoints if kept.resumable and kept.path.is_dir()]
+        resumable = [
+            kept
+            for kept in trial.checkpoints
+            if kept.resumable and (kept.path / TRAINING_FOLDER).is_dir()
+        ]
         self._live.add(number)
         self._tell("started", number)
         return Assignment(

@@ -26,7 +26,7 @@ from trainables.trial_setup import CheckpointRecord
 
 TRIAL_COLUMNS = (
     "number, params, config, config_hash, state, starts, failures, error, created_at, ended_at, "
-    "repeats"
+    "repeats, reused"
 )
 
 
@@ -147,13 +147,23 @@ class Ledger:
         config_hash: str,
         *,
         repeats: int | None = None,
+        reused: str | None = None,
     ) -> None:
-        """Note that a trial exists; ``repeats`` names the one that it trains again, if any."""
+        """Note that a trial exists.
+
+        Args:
+            number: The trial.
+            params: Its point.
+            config: All that it is told.
+            config_hash: Of everything that determines it.
+            repeats: The trial that it trains again, if any.
+            reused: The trial of an earlier study that it is taken over from, if any.
+        """
         with self._transaction() as db:
             db.execute(
                 "INSERT INTO trials "
-                "(number, params, config, config_hash, state, created_at, repeats) "
-                "VALUES (?, ?, ?, ?, 'running', ?, ?)",
+                "(number, params, config, config_hash, state, created_at, repeats, reused) "
+                "VALUES (?, ?, ?, ?, 'running', ?, ?, ?)",
                 (
                     number,
                     json.dumps(dict(params)),
@@ -161,6 +171,7 @@ class Ledger:
                     config_hash,
                     time.time(),
                     repeats,
+                    reused,
                 ),
             )
 
@@ -373,6 +384,7 @@ def _trial_record(
         created_at=row[8],
         ended_at=row[9],
         repeats=row[10],
+        reused=row[11],
         reports=tuple(sorted(reports, key=lambda report: report.epoch)),
         checkpoints=tuple(checkpoints),
     )

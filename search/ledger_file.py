@@ -25,7 +25,8 @@ CREATE TABLE trials (
     error TEXT,
     created_at REAL NOT NULL,
     ended_at REAL,
-    repeats INTEGER REFERENCES trials (number)
+    repeats INTEGER REFERENCES trials (number),
+    reused TEXT
 );
 CREATE TABLE reports (
     position INTEGER PRIMARY KEY AUTOINCREMENT,

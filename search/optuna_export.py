@@ -1,6 +1,8 @@
 """A study's trials in a database of Optuna's, for optuna-dashboard and others (imports optuna)."""
 
 import os
+import sqlite3
+import warnings
 from pathlib import Path
 
 import optuna
@@ -41,7 +43,10 @@ def export_to_optuna(result: StudyResult, path: Path) -> int:
             direction="maximize" if result.higher_is_better else "minimize",
         )
         metric = result.config.search.metric
-        study.set_metric_names([metric])
+        with warnings.catch_warnings():
+            # What names it is called experimental; without, a dashboard shows a number.
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names([metric])
         values = {standing.trial.number: standing.value for standing in result.leaderboard}
         for trial in result.trials:
             state, value = STATES[trial.state], values.get(trial.number)
@@ -65,8 +70,6 @@ def export_to_optuna(result: StudyResult, path: Path) -> int:
 
 
 def _is_export(path: Path) -> bool:
-    import sqlite3
-
     try:
         database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
         try:

@@ -61,6 +61,10 @@ class SearchConfig:
     start_from: tuple[Mapping[str, Value], ...] = ()
     """Points to try first, in this order, before the algorithm's own. What a point leaves out gets
     its default if the space has it, else the middle of its range, or the first of its choices."""
+    warm_start: tuple[str, ...] = ()
+    """Folders of earlier studies. The best points of each come first, after ``start_from``; tpe, gp
+    and cmaes learn from all their trials on the same data; and a trial that one of them ran to its
+    end, with equal settings, data, encoder, seed and software, is taken over instead of run."""
     default_trial: bool = True
     """Whether the first trial is the default configuration: ClickTune's own values where the space
     has them, else the middle of a range, or the first of the choices. What the search finds is

@@ -13,6 +13,7 @@ from cluster.resources import Capacity, local_capacity
 from search.budgets import reached_budget
 from search.conductor import Conductor
 from search.confirmation import missing_repeats
+from search.earlier_studies import LIBRARIES_FACT, check_earlier, read_earlier
 from search.events import OnEvent, StudyEvent, ignore_event
 from search.ledger import Ledger
 from search.machines import cluster_capacity, settle_precision_there, with_gpu_memory
@@ -29,6 +30,7 @@ from search.study_plan import (
 )
 from search.task_checks import check_lessons
 from trainables.augmentation.models import check_models
+from trainables.bundle.export import library_versions
 from trainables.deepspeed_config import settle_precision
 from trainables.encoder import encoder_fingerprint, find_encoder
 from trainables.trial_setup import TrialSetup
@@ -165,6 +167,7 @@ class Study:
         encoder_folder = find_encoder(self.config.encoder)
         check_tuned_layers(self.config, encoder_folder)
         check_models(self.config.augmentations(), self.config.augmentation)
+        check_earlier(self.config)
         if address is None:
             capacity = local_capacity()
             make_plan(self.config, self.folder, capacity, None)
@@ -293,6 +296,7 @@ class Study:
             "status": "running",
             "higher_is_better": higher_is_better,
             "encoder_fingerprint": setup.encoder_fingerprint,
+            LIBRARIES_FACT: library_versions(),
             "created_at": time.time(),
         }
         with contextlib.ExitStack() as stack:
@@ -313,13 +317,20 @@ class Study:
             setup = dataclasses.replace(
                 setup, resources=plan.config.resources, deepspeed=plan.config.deepspeed
             )
+            earlier = read_earlier(
+                self.config,
+                data_fingerprint=setup.data_fingerprint,
+                encoder_fingerprint=setup.encoder_fingerprint,
+            )
+            for message in earlier.notes:
+                on_event(StudyEvent(kind="note", message=message))
             conductor = Conductor(
                 self.config,
                 setup,
                 ledger,
                 self.folder.absolute(),
-                higher_is_better=higher_is_better,
                 on_event=on_event,
+                earlier=earlier,
             )
             self._run_trials(conductor, setup, ledger, plan.num_concurrent, on_event)
 

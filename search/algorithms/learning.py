@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from search.algorithms.distinct import DistinctPoints, derive_seed
@@ -46,19 +46,37 @@ class LearningSearch:
     So there is no state to lose: told the same again, it proposes the same.
     """
 
-    def __init__(self, space: Space, *, seed: int, propose: Propose, num_attempts: int = 4) -> None:
+    def __init__(
+        self,
+        space: Space,
+        *,
+        seed: int,
+        propose: Propose,
+        num_attempts: int = 4,
+        earlier: Sequence[Told] = (),
+    ) -> None:
+        """Know nothing yet, or what was found before.
+
+        Args:
+            space: Where points lie.
+            seed: Decides, with what is known.
+            propose: From what is known to a point.
+            num_attempts: Proposals before a random point, where all train a known model.
+            earlier: Ended trials of other studies; theirs may be proposed again.
+        """
         self._space = space
         self._seed = seed
         self._propose = propose
         self._num_attempts = num_attempts
         self._distinct = DistinctPoints(space)
-        self._told: dict[int, Told] = {}
+        self._earlier = len(earlier)
+        self._told: dict[int, Told] = dict(enumerate(earlier))
 
     def ask(self, number: int) -> Point | None:
         """Propose the point that promises most, among those that weren't tried."""
         point = self._find(number)
         if point is not None:
-            self._told[number] = Told(point=point)
+            self._told[self._earlier + number] = Told(point=point)
         return point
 
     def _find(self, number: int) -> Point | None:
@@ -74,17 +92,19 @@ class LearningSearch:
     def adopt(self, number: int, point: Point) -> None:
         """Note that a point is being tried."""
         self._distinct.add(point)
-        self._told[number] = Told(point=point)
+        self._told[self._earlier + number] = Told(point=point)
 
     def tell_report(self, number: int, epoch: int, score: float) -> None:
         """Note a running trial's score; what isn't finite teaches nothing."""
         if math.isfinite(score):
-            told = self._told[number]
-            self._told[number] = dataclasses.replace(told, scores={**told.scores, epoch: score})
+            place = self._earlier + number
+            told = self._told[place]
+            self._told[place] = dataclasses.replace(told, scores={**told.scores, epoch: score})
 
     def tell(self, number: int, outcome: Outcome, score: float | None) -> None:
         """Note how a trial ended."""
-        self._told[number] = dataclasses.replace(self._told[number], outcome=outcome, score=score)
+        place = self._earlier + number
+        self._told[place] = dataclasses.replace(self._told[place], outcome=outcome, score=score)
 
 
 def count_as_completed(history: History) -> dict[int, Told]:

@@ -37,14 +37,7 @@ def study(*overrides: str) -> StudyConfig:
 def conduct(
     config: StudyConfig, ledger: Ledger, folder: Path, on_event: Callable[..., None] | None = None
 ) -> Conductor:
-    return Conductor(
-        config,
-        SETUP,
-        ledger,
-        folder,
-        higher_is_better=config.search.metric == "roc_auc",
-        on_event=on_event or (lambda _event: None),
-    )
+    return Conductor(config, SETUP, ledger, folder, on_event=on_event or (lambda _event: None))
 
 
 def take(conductor: Conductor) -> Assignment:
