@@ -6,8 +6,14 @@ from typing import Literal
 
 from spaces.parameters import Value
 
-AlgorithmName = Literal["grid", "random", "sobol", "tpe", "gp", "cmaes"]
+AlgorithmName = Literal["grid", "random", "sobol", "tpe", "gp", "cmaes", "nsga2"]
 SchedulerName = Literal["none", "asha", "hyperband", "median"]
+
+ObjectiveName = Literal["latency_ms", "size_mb", "train_seconds"]
+"""What a search may keep low beside its metric."""
+
+SINGLE_OBJECTIVE: tuple[AlgorithmName | SchedulerName, ...] = ("gp", "cmaes", "hyperband", "median")
+"""Algorithms and schedulers that know one objective alone."""
 
 SCHEDULER_SETTINGS: dict[SchedulerName, tuple[str, ...]] = {
     "none": (),
@@ -25,17 +31,28 @@ class SearchConfig:
     algorithm: AlgorithmName = "tpe"
     """grid: every point in order; random: independent draws; sobol: draws that fill the space
     evenly; tpe: Bayesian (Bergstra et al. 2011, through Optuna); gp: Bayesian by a Gaussian
-    process, for few and long trials; cmaes: an evolution strategy, for many trials over numbers."""
+    process, for few and long trials; cmaes: an evolution strategy, for many trials over numbers;
+    nsga2: a genetic algorithm, for several objectives and many trials (Deb et al. 2002)."""
     scheduler: SchedulerName = "asha"
     """none: every trial runs to its end; asha: successive halving (Li et al. 2020); hyperband: that
     in brackets of different grace epochs (Li et al. 2018); median: stops what is worse than the
-    median of the others (Golovin et al. 2017)."""
+    median of the others (Golovin et al. 2017). With several objectives asha orders a rung by
+    non-domination (Schmucker et al. 2021)."""
     trials: int = 24
     """Trials of the study; a finite space may have fewer points."""
     epochs: int = 3
     """Passes over the training rows of a trial that isn't stopped early."""
     metric: str = "roc_auc"
     """What is optimized, measured on the validation split."""
+    objectives: tuple[ObjectiveName, ...] = ()
+    """What is to be low beside it: latency_ms, one row of the exported model on one thread;
+    size_mb, its file; train_seconds, of the trial so far. The first two are measured once for each
+    shape of model that the space has, untrained and in int8. The report shows the Pareto front; the
+    metric chooses from it."""
+    max_latency_ms: float | None = None
+    """A trial whose model would take longer isn't trained."""
+    max_size_mb: float | None = None
+    """A trial whose model would be larger isn't trained."""
     seed: int = 0
     """Seeds the points and the trials."""
     reduction_factor: int = 3
@@ -99,7 +116,13 @@ class SearchConfig:
                 raise ValueError(f"search.{name} must be at least {least}, got {value}")
         if self.seed >= 2**63:
             raise ValueError(f"search.seed must be below 2**63, got {self.seed}")
-        for name in ("checkpoint_budget_gb", "max_hours", "max_trial_hours"):
+        for name in (
+            "checkpoint_budget_gb",
+            "max_hours",
+            "max_trial_hours",
+            "max_latency_ms",
+            "max_size_mb",
+        ):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"search.{name} must be above 0, got {value}")
@@ -109,6 +132,25 @@ class SearchConfig:
                 f"{self.epochs} epochs, so {self.scheduler} would never stop one; lower it, or "
                 "write scheduler: none"
             )
+
+        self._check_objectives()
+
+    def _check_objectives(self) -> None:
+        if len(set(self.objectives)) < len(self.objectives):
+            raise ValueError(f"search.objectives names one twice, got {list(self.objectives)}")
+        for name, value in (("algorithm", self.algorithm), ("scheduler", self.scheduler)):
+            if self.objectives and value in SINGLE_OBJECTIVE:
+                fitting = "tpe or nsga2" if name == "algorithm" else "asha or none"
+                raise ValueError(
+                    f"search.{name} is {value}, which knows one objective, but search.objectives "
+                    f"names {', '.join(self.objectives)} beside the metric; use {fitting}"
+                )
+
+    @property
+    def needs_shape_costs(self) -> bool:
+        """Whether the latency or the size of models has to be known before they are trained."""
+        limits = (self.max_latency_ms, self.max_size_mb)
+        return bool({"latency_ms", "size_mb"} & set(self.objectives)) or limits != (None, None)
 
     def _uses(self, setting: str) -> bool:
         return setting in SCHEDULER_SETTINGS[self.scheduler]

@@ -23,8 +23,8 @@ from search.study_config import StudyConfig, dump_study, load_study
 from search.study_plan import (
     DataFacts,
     StudyPlan,
+    check_layers,
     check_metric,
-    check_tuned_layers,
     count_trials,
     make_plan,
 )
@@ -92,7 +92,7 @@ class Study:
         Raises:
             ValueError: if a trial doesn't fit, or the encoder is missing.
         """
-        check_tuned_layers(self.config, find_encoder(self.config.encoder))
+        check_layers(self.config, find_encoder(self.config.encoder))
         check_models(self.config.augmentations(), self.config.augmentation)
         return self._plan(self._capacity(address), None)
 
@@ -165,7 +165,7 @@ class Study:
         if Ledger.exists(self.folder):
             check_folder(self.folder, self.config, resume=resume)
         encoder_folder = find_encoder(self.config.encoder)
-        check_tuned_layers(self.config, encoder_folder)
+        check_layers(self.config, encoder_folder)
         check_models(self.config.augmentations(), self.config.augmentation)
         check_earlier(self.config)
         if address is None:

@@ -26,31 +26,35 @@ __all__ = [
 
 
 def _build_grid(
-    space: Space, seed: int, num_trials: int, earlier: Sequence[Told] = ()
+    space: Space, seed: int, num_trials: int, earlier: Sequence[Told] = (), num_costs: int = 0
 ) -> Algorithm:
     return GridSearch(space)
 
 
 def _build_random(
-    space: Space, seed: int, num_trials: int, earlier: Sequence[Told] = ()
+    space: Space, seed: int, num_trials: int, earlier: Sequence[Told] = (), num_costs: int = 0
 ) -> Algorithm:
     return RandomSearch(space, seed=seed)
 
 
 def _build_sobol(
-    space: Space, seed: int, num_trials: int, earlier: Sequence[Told] = ()
+    space: Space, seed: int, num_trials: int, earlier: Sequence[Told] = (), num_costs: int = 0
 ) -> Algorithm:
     return SobolSearch(space, seed=seed)
 
 
-def _build_tpe(space: Space, seed: int, num_trials: int, earlier: Sequence[Told] = ()) -> Algorithm:
+def _build_tpe(
+    space: Space, seed: int, num_trials: int, earlier: Sequence[Told] = (), num_costs: int = 0
+) -> Algorithm:
     from search.algorithms.optuna_samplers import tpe_proposer
 
-    propose = tpe_proposer(space, _num_startup(num_trials))
+    propose = tpe_proposer(space, _num_startup(num_trials), num_costs)
     return LearningSearch(space, seed=seed, propose=propose, earlier=earlier)
 
 
-def _build_gp(space: Space, seed: int, num_trials: int, earlier: Sequence[Told] = ()) -> Algorithm:
+def _build_gp(
+    space: Space, seed: int, num_trials: int, earlier: Sequence[Told] = (), num_costs: int = 0
+) -> Algorithm:
     from search.algorithms.optuna_samplers import gp_proposer
 
     propose = gp_proposer(space, _num_startup(num_trials))
@@ -59,12 +63,26 @@ def _build_gp(space: Space, seed: int, num_trials: int, earlier: Sequence[Told] 
 
 
 def _build_cmaes(
-    space: Space, seed: int, num_trials: int, earlier: Sequence[Told] = ()
+    space: Space, seed: int, num_trials: int, earlier: Sequence[Told] = (), num_costs: int = 0
 ) -> Algorithm:
     from search.algorithms.cma_es import cma_es_proposer
 
     propose = cma_es_proposer(space, _num_startup(num_trials))
     return LearningSearch(space, seed=seed, propose=propose, earlier=earlier)
+
+
+def _build_nsga2(
+    space: Space, seed: int, num_trials: int, earlier: Sequence[Told] = (), num_costs: int = 0
+) -> Algorithm:
+    from search.algorithms.nsga2 import nsga2_proposer
+
+    propose = nsga2_proposer(space, _population(num_trials))
+    return LearningSearch(space, seed=seed, propose=propose, earlier=earlier)
+
+
+def _population(num_trials: int) -> int:
+    """Return how many trials a generation has: a fifth of the study, so that there are some."""
+    return max(4, min(50, num_trials // 5))
 
 
 def _num_startup(num_trials: int) -> int:
@@ -76,7 +94,12 @@ class Builder(Protocol):
     """Builds an algorithm."""
 
     def __call__(
-        self, space: Space, seed: int, num_trials: int, earlier: Sequence[Told] = ()
+        self,
+        space: Space,
+        seed: int,
+        num_trials: int,
+        earlier: Sequence[Told] = (),
+        num_costs: int = 0,
     ) -> Algorithm:
         """Build it.
 
@@ -85,6 +108,7 @@ class Builder(Protocol):
             seed: Decides the points.
             num_trials: How many will be asked for.
             earlier: Trials of other studies, for one that learns.
+            num_costs: Objectives beside the score.
         """
         ...
 
@@ -96,5 +120,6 @@ ALGORITHMS: "dict[AlgorithmName, Builder]" = {
     "tpe": _build_tpe,
     "gp": _build_gp,
     "cmaes": _build_cmaes,
+    "nsga2": _build_nsga2,
 }
 """Algorithms by name."""

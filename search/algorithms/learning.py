@@ -24,6 +24,8 @@ class Told:
     """How it ended."""
     score: float | None = None
     """Its final score."""
+    costs: tuple[float, ...] = ()
+    """What is to be low beside it, in the order of the study's objectives."""
     scores: Mapping[int, float] = field(default_factory=dict)
     """Finite scores by epoch."""
 
@@ -31,6 +33,12 @@ class Told:
     def has_score(self) -> bool:
         """Whether the final score is a finite number."""
         return self.score is not None and math.isfinite(self.score)
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """The final score and the costs, turned so that higher is better."""
+        assert self.score is not None
+        return (self.score, *(-cost for cost in self.costs))
 
 
 History = Mapping[int, Told]
@@ -101,10 +109,14 @@ class LearningSearch:
             told = self._told[place]
             self._told[place] = dataclasses.replace(told, scores={**told.scores, epoch: score})
 
-    def tell(self, number: int, outcome: Outcome, score: float | None) -> None:
+    def tell(
+        self, number: int, outcome: Outcome, score: float | None, costs: Sequence[float] = ()
+    ) -> None:
         """Note how a trial ended."""
         place = self._earlier + number
-        self._told[place] = dataclasses.replace(self._told[place], outcome=outcome, score=score)
+        self._told[place] = dataclasses.replace(
+            self._told[place], outcome=outcome, score=score, costs=tuple(costs)
+        )
 
 
 def count_as_completed(history: History) -> dict[int, Told]:
@@ -114,15 +126,21 @@ def count_as_completed(history: History) -> dict[int, Told]:
     it was stopped for being low. One that failed counts as the worst, since where trials diverge or
     run out of memory no more should be tried; it still has failed where no trial has a score.
     """
-    scores = [told.score for told in history.values() if told.has_score]
-    worst = min((score for score in scores if score is not None), default=None)
+    scored = [told for told in history.values() if told.has_score]
+    worst = min((told.score for told in scored if told.score is not None), default=None)
+    worst_costs = tuple(map(max, zip(*(told.costs for told in scored), strict=True)))
     judged = {}
     for number, told in history.items():
         if told.outcome == "running" or (told.outcome == "completed" and told.has_score):
             judged[number] = told
         elif worst is not None:
-            score = told.score if told.has_score and told.outcome == "stopped" else worst
-            judged[number] = dataclasses.replace(told, outcome="completed", score=score)
+            counts = told.has_score and told.outcome == "stopped"
+            judged[number] = dataclasses.replace(
+                told,
+                outcome="completed",
+                score=told.score if counts else worst,
+                costs=told.costs if counts else worst_costs,
+            )
         else:
             judged[number] = dataclasses.replace(told, outcome="failed")
     return judged

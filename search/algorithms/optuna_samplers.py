@@ -29,7 +29,14 @@ from spaces.space import Space
 class SamplerProposer:
     """Asks a new sampler, seeded for this one point, about a study of what was told."""
 
-    def __init__(self, space: Space, build_sampler: Callable[[int], BaseSampler]) -> None:
+    def __init__(
+        self, space: Space, build_sampler: Callable[[int], BaseSampler], num_costs: int = 0
+    ) -> None:
+        maximize, minimize = (
+            optuna.study.StudyDirection.MAXIMIZE,
+            optuna.study.StudyDirection.MINIMIZE,
+        )
+        self._directions = [maximize, *[minimize] * num_costs]
         self._space = space
         self._build_sampler = build_sampler
         self._distributions = {
@@ -44,7 +51,9 @@ class SamplerProposer:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         trials = [self._frozen(number, told) for number, told in history.items()]
         study = optuna.create_study(
-            storage=_ToldTrials(trials), direction="maximize", sampler=self._build_sampler(seed)
+            storage=_ToldTrials(trials),
+            directions=self._directions,
+            sampler=self._build_sampler(seed),
         )
         trial = study.ask()
         return self._space.walk(
@@ -112,7 +121,7 @@ def _freeze(
         state = TrialState.FAIL
     trial = optuna.trial.create_trial(
         state=state,
-        value=told.score if state == TrialState.COMPLETE else None,
+        values=None if state != TrialState.COMPLETE else [_finite(told.score), *told.costs],
         params=dict(params),
         distributions={name: distributions[name] for name in params},
         intermediate_values=dict(told.scores),
@@ -122,11 +131,19 @@ def _freeze(
     return trial
 
 
-def tpe_proposer(space: Space, num_startup: int) -> Callable[[History, int], Point]:
+def _finite(score: float | None) -> float:
+    assert score is not None
+    return score
+
+
+def tpe_proposer(
+    space: Space, num_startup: int, num_costs: int = 0
+) -> Callable[[History, int], Point]:
     """Tree-structured Parzen estimator, over all parameters jointly.
 
     Trials that still run count as bad (constant liar), stopped ones as pruned with all their
-    scores; failed ones teach nothing.
+    scores; failed ones teach nothing. With several objectives the good trials are those of the
+    first fronts, and a stopped trial counts as complete: Optuna prunes for one objective alone.
 
     Bergstra et al. 2011, "Algorithms for Hyper-Parameter Optimization",
     https://papers.nips.cc/paper/4443-algorithms-for-hyper-parameter-optimization; Watanabe 2023,
@@ -140,8 +157,9 @@ def tpe_proposer(space: Space, num_startup: int) -> Callable[[History, int], Poi
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return TPESampler(seed=seed, n_startup_trials=num_startup, group=conditional)
 
-    proposer = SamplerProposer(space, build)
-    return lambda history, seed: proposer.propose(history, seed, {})
+    proposer = SamplerProposer(space, build, num_costs)
+    judge = count_as_completed if num_costs else dict
+    return lambda history, seed: proposer.propose(judge(history), seed, {})
 
 
 def gp_proposer(space: Space, num_startup: int) -> Callable[[History, int], Point]:
