@@ -84,11 +84,6 @@ class Confirmation:
         """The one that the search had ranked highest."""
         return min(self.ranked, key=lambda confirmed: confirmed.found.rank)
 
-    @property
-    def luck(self) -> float:
-        """What its value in the search is above the mean of its other trainings."""
-        return self.first_found.found.value - self.first_found.mean
-
     def half_interval(self, confirmed: Confirmed) -> float | None:
         """Return half the 95 % interval of a mean; None where nothing was trained again twice."""
         return self._half(1 / len(confirmed.values))

@@ -190,7 +190,7 @@ def _job(
         lineage={
             "study": config.name,
             "trial": winner.trial.number,
-            "repeats": winner.trial.repeats,
+            **({} if winner.trial.repeats is None else {"repeats_trial": winner.trial.repeats}),
             "seed": winner.trial.config.seed,
             "epoch": winner.epoch,
             "params": dict(winner.trial.params),

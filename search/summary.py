@@ -1,8 +1,8 @@
 """What a study found, in a few sentences."""
 
-from search.confirmation import Difference
+from search.confirmation import Confirmation, Difference
 from search.evidence import RankedTrial, StudyEvidence
-from search.final_scores import BUNDLE, CEILING, LABELS, Score
+from search.final_scores import BUNDLE, CEILING, DEFAULT, LABELS, Score
 from search.formatting import format_change, format_duration, format_metric, format_params
 from search.study_plan import count_trials
 
@@ -74,12 +74,13 @@ def _confirmed(evidence: StudyEvidence) -> list[str]:
     seeds = max(len(confirmed.values) for confirmed in confirmation.ranked)
     half = confirmation.half_interval(best)
     mean = format_metric(best.mean) + ("" if half is None else f" (± {half:.4f})")
-    sentences = [
+    text = (
         f"Trained again with {seeds} other seed{'s' if seeds > 1 else ''}, trial "
-        f"{best.found.trial.number} has the best mean, {mean}; trial {first.found.trial.number} "
-        f"reaches {format_metric(first.mean)}, so {format_change(confirmation.luck)} of its value "
-        "in the search was luck."
-    ]
+        f"{best.found.trial.number} has the best mean, {mean}"
+    )
+    if first is not best:
+        text += f"; trial {first.found.trial.number} reaches {format_metric(first.mean)}"
+    sentences = [f"{text}. {_luck(evidence, confirmation)}"]
     if len(confirmation.ranked) > 1:
         second = confirmation.ranked[1]
         apart = confirmation.difference(best, second)
@@ -93,12 +94,24 @@ def _confirmed(evidence: StudyEvidence) -> list[str]:
         sentences.append("That is the default configuration: the search found nothing better.")
     elif default is not None:
         gain = confirmation.difference(best, default)
-        verdict = "" if gain.is_clear else ", which is no significant gain"
+        is_noise = gain.half_interval is not None and not gain.is_clear
+        verdict = ", which is no significant gain" if is_noise else ""
         sentences.append(
             f"Against the default configuration (trial {default.found.trial.number}) that is "
             f"{_apart(gain)}{verdict}."
         )
     return sentences
+
+
+def _luck(evidence: StudyEvidence, confirmation: Confirmation) -> str:
+    """Say what of the search's best value came from its seed."""
+    first = confirmation.first_found
+    sign = 1 if evidence.metric.higher_is_better else -1
+    luck = sign * (first.found.value - first.mean)
+    value = f"In the search trial {first.found.trial.number} had {format_metric(first.found.value)}"
+    if luck > 0:
+        return f"{value}, of which {luck:.4f} was luck."
+    return f"{value}, which wasn't luck."
 
 
 def _apart(difference: Difference) -> str:
@@ -148,7 +161,8 @@ def _scored(evidence: StudyEvidence) -> list[str]:
     for model, lift in evidence.scores.lift[metric.name].items():
         # A metric that is minimized is better where the difference is negative.
         side = "above" if lift.value >= 0 else "below"
-        text += f", {abs(lift.value):.4f} {side} {LABELS[model]}"
+        name = f"the {LABELS[model]}" if model == DEFAULT else LABELS[model]
+        text += f", {abs(lift.value):.4f} {side} {name}"
         if lift.low is not None and lift.high is not None:
             text += f" (95 % interval of the difference {lift.low:+.4f} to {lift.high:+.4f})"
     if CEILING in scores:

@@ -73,12 +73,12 @@ class TrialRecord:
     """The same, once it has ended."""
     reports: tuple[ReportRecord, ...]
     """In the order of epochs."""
-    repeats: int | None
-    """The trial of the search that it trains again with another seed; None: it is one itself."""
-    reused: str | None
-    """The trial of an earlier study that it was taken over from; None: it was trained here."""
     checkpoints: tuple[StoredCheckpoint, ...]
     """Those still on disk, in the order of epochs."""
+    repeats: int | None = None
+    """The trial of the search that it trains again with another seed; None: it is one itself."""
+    reused: str | None = None
+    """The trial of an earlier study that it was taken over from; None: it was trained here."""
 
     @property
     def last_epoch(self) -> int:

@@ -8,10 +8,12 @@ import pytest
 from scipy import stats
 
 from search.confirmation import Confirmation, find_confirmation, is_default, missing_repeats
+from search.evidence import read_evidence
 from search.ledger import Ledger
 from search.promotion import find_winners
 from search.results import read_result
 from search.study_config import StudyConfig, dump_study
+from search.summary import summarize
 from search.trial_record import ReportRecord, TrialRecord
 from spaces.trial_config import TrialConfig
 from tests.search.test_conductor import Crew, conduct, result, study, take
@@ -188,7 +190,9 @@ def test_the_mean_of_the_repeats_chooses_and_luck_is_told(tmp_path: Path) -> Non
 
     assert [confirmed.found.trial.number for confirmed in found.ranked] == [2, 1, 0]
     assert found.first_found.found.trial.number == 1
-    assert found.luck == pytest.approx(0.05)
+    text = " ".join(summarize(read_evidence(tmp_path)))
+    assert "In the search trial 1 had 0.8000, of which 0.0500 was luck." in text
+    assert "trial 2 has the best mean, 0.7800" in text
     assert found.default is found.ranked[2]
     result = read_result(tmp_path)
     assert result.best is not None

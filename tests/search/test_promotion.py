@@ -108,6 +108,7 @@ def test_manifest_and_card_of_the_bundle_state_the_test_scores(
     assert manifest.lineage == {
         "study": "trained",
         "trial": promotion.best,
+        "seed": 0,
         "epoch": 1,
         "params": {"learning_rate": {0: 1e-3, 1: 2e-4}[best_of(promotion)]},
     }
