@@ -16,6 +16,7 @@ from search.failures import read_failure
 from search.ledger import Ledger
 from search.retention import CheckpointKeeper
 from search.schedulers import SCHEDULERS
+from search.shape_costs import over_limit, read_costs, shape_key
 from search.study_config import StudyConfig
 from search.trial_record import Decision, ReportRecord, TrialRecord, TrialState
 from spaces.trial_config import TrialConfig
@@ -78,8 +79,9 @@ class Conductor:
         search = config.search
         self._known = earlier.known
         self._algorithm = ALGORITHMS[search.algorithm](
-            config.space, search.seed, search.trials, earlier.told
+            config.space, search.seed, search.trials, earlier.told, len(search.objectives)
         )
+        self._shape_costs = read_costs(ledger)
         self._start_points = all_start_points(config, earlier)
         self._scheduler = SCHEDULERS[search.scheduler](search)
         self._budgets = Budgets(search, ledger, higher_is_better=higher_is_better, clock=clock)
@@ -124,7 +126,7 @@ class Conductor:
             return
         score, place = self._score(report.metrics), self._places[report.number]
         # What it decides now doesn't count: the ledger has the decision, perhaps a budget's.
-        self._scheduler.report(place, report.epoch, score)
+        self._scheduler.report(place, report.epoch, score, self._costs(report.metrics))
         self._algorithm.tell_report(place, report.epoch, score)
         lost = trial.state == "failed"
         self._budgets.note_report(report.number, None if lost else score, report.seconds)
@@ -221,6 +223,10 @@ class Conductor:
         trial = TrialConfig(**point, epochs=self._config.search.epochs, seed=seed)  # type: ignore[arg-type]
         config_hash, number = self._setup.config_hash(trial), self._next_number
         known = self._known.get(config_hash)
+        limit = over_limit(self._config, self._shape_costs.get(shape_key(trial)))
+        if limit is not None:
+            self._leave_out(number, point, trial, config_hash, limit)
+            return None
         self._ledger.add_trial(
             number,
             point,
@@ -234,6 +240,18 @@ class Conductor:
             return self._assign(number)
         self._take_over(number, known)
         return None
+
+    def _leave_out(
+        self, number: int, point: Point, trial: TrialConfig, config_hash: str, limit: str
+    ) -> None:
+        """Note a trial whose model would exceed a limit as stopped before its first step."""
+        self._ledger.add_trial(number, point, trial, config_hash)
+        self._next_number += 1
+        self._ledger.end_trial(number, "stopped")
+        self._tell_end(number, "stopped")
+        text = f"trial {number} isn't trained: {limit}"
+        self._on_event(StudyEvent(kind="note", message=text))
+        self._tell("stopped", number)
 
     def _take_over(self, number: int, known: KnownTrial) -> None:
         """Note what an earlier study found as this one's, as far as the scheduler lets it go on."""
@@ -310,7 +328,8 @@ class Conductor:
             return "stop"
         checkpoint = result.get("checkpoint")
         record = None if checkpoint is None else CheckpointRecord(**checkpoint)
-        metrics, seconds = dict(result["metrics"]), float(result["seconds"])
+        seconds = float(result["seconds"])
+        metrics = dict(result["metrics"]) | self._known_costs(trial, seconds)
         decision: Decision = "continue"
         if epoch > trial.last_epoch:
             decision = self._note_report(number, epoch, metrics, seconds)
@@ -341,7 +360,7 @@ class Conductor:
             self._budgets.note_report(number, None, seconds)
             return "continue"
         score, place = self._score(metrics), self._places[number]
-        decision = self._scheduler.report(place, epoch, score)
+        decision = self._scheduler.report(place, epoch, score, self._costs(metrics))
         self._algorithm.tell_report(place, epoch, score)
         self._budgets.note_report(number, score, seconds)
         return decision
@@ -400,13 +419,27 @@ class Conductor:
     def _score(self, metrics: Mapping[str, float]) -> float:
         return self._sign * metrics[self._config.search.metric]
 
+    def _known_costs(self, trial: TrialRecord, seconds: float) -> dict[str, float]:
+        """Return what a trial's model costs, and its training up to now, as far as is asked."""
+        found = {}
+        if (cost := self._shape_costs.get(shape_key(trial.config))) is not None:
+            found = {"latency_ms": cost.latency_ms, "size_mb": cost.size_mb}
+        if "train_seconds" in self._config.search.objectives:
+            found["train_seconds"] = trial.seconds + seconds
+        return found
+
+    def _costs(self, metrics: Mapping[str, float]) -> tuple[float, ...]:
+        return tuple(metrics[name] for name in self._config.search.objectives)
+
     def _tell_end(self, number: int, state: TrialState) -> None:
         if number not in self._places:
             return
-        scores = [self._score(report.metrics) for report in self._ledger.trial(number).reports]
+        reports = self._ledger.trial(number).reports
+        scores = [self._score(report.metrics) for report in reports]
+        costs = self._costs(reports[-1].metrics) if reports else ()
         # The best, because that is the epoch whose checkpoint is kept.
         best = max(scores, default=None)
-        self._algorithm.tell(self._places[number], state, best)
+        self._algorithm.tell(self._places[number], state, best, costs)
         if state != "failed" and best is not None:
             self._budgets.note_end(best)
 

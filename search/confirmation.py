@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from search.algorithms.distinct import effective_key
-from search.leaderboard import Standing, leaderboard
+from search.leaderboard import Standing, leaderboard, pareto_front
 from search.study_config import StudyConfig
 from search.trial_record import TrialRecord
 from trainables.metrics import METRICS
@@ -117,8 +117,11 @@ def missing_repeats(trials: Sequence[TrialRecord], config: StudyConfig) -> list[
     search, metric = config.search, METRICS[config.search.metric]
     found = [trial for trial in trials if trial.repeats is None]
     ranked = leaderboard(found, metric.name, higher_is_better=metric.higher_is_better)
-    ended = [standing.trial for standing in ranked if standing.trial.state != "running"]
-    chosen = ended[: search.confirm_trials]
+    over = [standing for standing in ranked if standing.trial.state != "running"]
+    ended = [standing.trial for standing in over]
+    if search.objectives:
+        over = pareto_front(over, search.objectives, higher_is_better=metric.higher_is_better)
+    chosen = [standing.trial for standing in over[: search.confirm_trials]]
     # With one trial there is nothing to choose between.
     if len(ended) < 2 or not chosen:
         return []

@@ -13,7 +13,7 @@ from search.compression_records import SCORES_FACT
 from search.confirmation import Confirmation, find_confirmation
 from search.final_scores import FinalScores
 from search.importances import Importances, measure_importances
-from search.leaderboard import leaderboard
+from search.leaderboard import leaderboard, pareto_front
 from search.ledger import Ledger
 from search.promotion import BEST
 from search.study_config import StudyConfig, parse_study
@@ -53,6 +53,8 @@ class StudyEvidence:
     """The resolved study."""
     ranking: tuple[RankedTrial, ...]
     """The leaderboard: best first, failed trials last."""
+    front: tuple[RankedTrial, ...]
+    """With several objectives, the trials that no other beats in all; the best metric first."""
     confirmation: Confirmation | None
     """What training the best again said; None where none was."""
     importances: Importances | None
@@ -128,10 +130,12 @@ def read_evidence(folder: Path) -> StudyEvidence:
     # A trial may have been compressed, and scored, more than once: by its bundle's hash.
     digest = None if best is None else entries.get(best, {}).get("predictor_sha256")
     scores = [FinalScores.from_dict(entry) for entry in scored]
+    ranking = rank(trials, METRICS[config.search.metric])
     return StudyEvidence(
         folder=folder,
         config=config,
-        ranking=rank(trials, METRICS[config.search.metric]),
+        ranking=ranking,
+        front=_front(ranking, trials, config),
         confirmation=find_confirmation(everything, config),
         importances=measure_importances(trials, config.space, METRICS[config.search.metric]),
         repeats={trial.number: trial for trial in everything if trial.repeats is not None},
@@ -171,6 +175,18 @@ def rank(trials: Sequence[TrialRecord], metric: Metric) -> tuple[RankedTrial, ..
         if trial.number not in numbers
     ]
     return (*ranked, *others)
+
+
+def _front(
+    ranking: Sequence[RankedTrial], trials: Sequence[TrialRecord], config: StudyConfig
+) -> tuple[RankedTrial, ...]:
+    search, metric = config.search, METRICS[config.search.metric]
+    if not search.objectives:
+        return ()
+    standings = leaderboard(trials, metric.name, higher_is_better=metric.higher_is_better)
+    front = pareto_front(standings, search.objectives, higher_is_better=metric.higher_is_better)
+    numbers = {standing.trial.number for standing in front}
+    return tuple(row for row in ranking if row.rank and row.trial.number in numbers)
 
 
 def _chosen(folder: Path) -> int | None:

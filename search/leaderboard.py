@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from search.pareto import front
 from search.trial_record import StoredCheckpoint, TrialRecord
 
 
@@ -47,3 +48,24 @@ def leaderboard(
         )
         for rank, (trial, report) in enumerate(best, start=1)
     ]
+
+
+def pareto_front(
+    standings: Sequence[Standing], objectives: Sequence[str], *, higher_is_better: bool
+) -> list[Standing]:
+    """Return the trials that no other one beats in every respect, the best metric first.
+
+    Args:
+        standings: A leaderboard.
+        objectives: What is to be low beside the metric, as it was when a trial ended.
+        higher_is_better: Whether the metric is maximized.
+    """
+    sign = 1 if higher_is_better else -1
+    known = [
+        s for s in standings if all(name in s.trial.reports[-1].metrics for name in objectives)
+    ]
+    points = [
+        (sign * s.value, *(-s.trial.reports[-1].metrics[name] for name in objectives))
+        for s in known
+    ]
+    return [known[place] for place in front(points)]

@@ -18,6 +18,7 @@ from search.events import OnEvent, StudyEvent, ignore_event
 from search.ledger import Ledger
 from search.machines import cluster_capacity, settle_precision_there, with_gpu_memory
 from search.results import StudyResult, StudyStatus, read_result
+from search.shape_costs import SHAPE_COSTS_FACT, find_shapes, measured_costs
 from search.study_changes import check_data, check_folder
 from search.study_config import StudyConfig, dump_study, load_study
 from search.study_plan import (
@@ -168,6 +169,8 @@ class Study:
         check_layers(self.config, encoder_folder)
         check_models(self.config.augmentations(), self.config.augmentation)
         check_earlier(self.config)
+        if self.config.search.needs_shape_costs:
+            find_shapes(self.config)
         if address is None:
             capacity = local_capacity()
             make_plan(self.config, self.folder, capacity, None)
@@ -231,9 +234,19 @@ class Study:
             table.bad_rows.write(self.folder / BAD_ROWS_FILE)
         self._check_prepared(data)
         setup = self._setup(data, encoder_fingerprint(find_encoder(self.config.encoder)))
+        facts = _facts(data, table.fingerprint) | self._shape_costs(data, on_event)
         connected = functools.partial(self._connected, address, table, costs, plan, on_event)
-        self._run(setup, _facts(data, table.fingerprint), connected, on_event)
+        self._run(setup, facts, connected, on_event)
         return read_result(self.folder)
+
+    def _shape_costs(self, data: "PreparedData", on_event: OnEvent) -> dict[str, Any]:
+        """Measure what the space's models will cost, where a new study asks for it."""
+        if not self.config.search.needs_shape_costs or Ledger.exists(self.folder):
+            return {}
+        shapes = len(find_shapes(self.config))
+        message = f"measuring latency and size of {shapes} shapes of model"
+        on_event(StudyEvent(kind="note", message=message))
+        return {SHAPE_COSTS_FACT: measured_costs(self.config, data)}
 
     def _costs_if_tight(
         self, table: "ClickTable", capacity: Capacity, on_event: OnEvent

@@ -117,6 +117,25 @@ def _leaderboard_row(row: RankedTrial, evidence: StudyEvidence) -> tuple[str, ..
     )
 
 
+def front_table(evidence: StudyEvidence) -> Table:
+    """Draw the trials that no other one beats in every objective."""
+    objectives = evidence.config.search.objectives
+    table = new_table(f"Pareto front of {evidence.metric.name}, {', '.join(objectives)}")
+    for name in ("trial", evidence.metric.name, *objectives):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("hyperparameters")
+    for row in evidence.front:
+        assert row.best is not None
+        costs = row.trial.reports[-1].metrics
+        table.add_row(
+            str(row.trial.number),
+            format_metric(row.best.metrics[evidence.metric.name]),
+            *(f"{costs[name]:.2f}" for name in objectives),
+            format_params(evidence.varied_params(row.trial)),
+        )
+    return table
+
+
 def confirmation_table(evidence: StudyEvidence) -> Table:
     """Draw what was trained again with other seeds, the best mean first."""
     confirmation = evidence.confirmation
@@ -277,6 +296,8 @@ def print_evidence(console: Console, evidence: StudyEvidence) -> None:
         console.print(leaderboard_table(evidence))
     if len(evidence.ranking) > MAX_TRIALS:
         console.print(f"and {len(evidence.ranking) - MAX_TRIALS} more in the report")
+    if evidence.front:
+        console.print(front_table(evidence))
     if evidence.confirmation is not None:
         console.print(confirmation_table(evidence))
     if evidence.compressions:
