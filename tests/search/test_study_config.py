@@ -145,7 +145,7 @@ def test_override_that_fits_nothing_is_named(override: str, message: str) -> Non
         ("compression.max_metric_drop=5e-3", r"got '5e-3'; YAML reads that as text, write 5\.0e-3"),
         (
             "search.algorithm=tp",
-            r"search\.algorithm must be grid, random, sobol, tpe, gp or cmaes, got 'tp'",
+            r"search\.algorithm must be grid, random, sobol, tpe, gp, cmaes or nsga2, got 'tp'",
         ),
         ("search.algorithm=grid", r"grid, which can't enumerate learning_rate"),
         ("search.metric=ndcg", r"'ndcg', which task ctr doesn't have; it has roc_auc, pr_auc"),
