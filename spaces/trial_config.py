@@ -23,8 +23,14 @@ Augmentation = Literal[
 Schedule = Literal["constant", "fade_out"]
 """How the share of varied rows goes on: the same in all epochs, or down to none in the last."""
 
-Method = Literal["full", "lora"]
-"""Which weights train: all of them, or low-rank adapters (Hu et al. 2021)."""
+Method = Literal["full", "lora", "rslora", "dora", "ia3"]
+"""Which weights train: all of them, or adapters. ``lora``: low-rank ones (Hu et al. 2021);
+``rslora``: scaled by the root of the rank (Kalajdzievski 2023); ``dora``: beside a magnitude of
+each output's own (Liu et al. 2024); ``ia3``: factors of keys, values and inner units alone (Liu et
+al. 2022)."""
+
+RANKED_METHODS: tuple[Method, ...] = ("lora", "rslora", "dora")
+"""Methods that have a rank."""
 
 Inputs = Literal["all", "text", "fields"]
 """What of a row a model sees: everything that the table has, or its text or fields alone."""
@@ -115,7 +121,7 @@ class TrialConfig:
     method: Method = "lora"
     """Which weights train; the task's head always does."""
     lora_rank: int = 8
-    """Rank of the adapters; unused unless the method is lora."""
+    """Rank of the adapters; unused by the methods ``full`` and ``ia3``."""
     encoder_layers: int | None = None
     """How many layers of the encoder the model has, the lowest ones; without the others it is
     smaller and faster, in training and in serving. None: all."""
@@ -222,7 +228,7 @@ class TrialConfig:
         Two configurations with the same effective settings train the same model.
         """
         unused = {"batch_tokens" if self.batch_tokens is None else "batch_size"}
-        if self.method != "lora":
+        if self.method not in RANKED_METHODS:
             unused.add("lora_rank")
         if self.augmentation == "none":
             unused.update(AUGMENTATION_SETTINGS)

@@ -15,8 +15,10 @@ def choose_trained(model: Model, trial: TrialConfig) -> None:
         return
     if trial.top_layers is not None:
         model.freeze_below(trial.top_layers)
-    if trial.method == "lora":
-        add_adapters(model, rank=trial.lora_rank, dropout=trial.dropout, seed=trial.seed)
+    if trial.method != "full":
+        add_adapters(
+            model, trial.method, rank=trial.lora_rank, dropout=trial.dropout, seed=trial.seed
+        )
 
 
 def own_trained_weights(model: Model) -> None:

@@ -2,12 +2,13 @@
 
 import dataclasses
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
-from spaces.trial_config import TrialConfig
+from spaces.trial_config import Method, TrialConfig
 from trainables.bundle.predictor import open_graph, run_graph
 from trainables.checkpoint import load_model
 from trainables.compression.graph import export_graph
@@ -39,7 +40,7 @@ def test_more_layers_than_there_are_are_refused(tiny_encoder: Path) -> None:
         build_text_model(tiny_encoder, TrialConfig(encoder_layers=99), num_segments=1)
 
 
-@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("method", get_args(Method))
 @pytest.mark.parametrize("tuned_layers", [None, 1, 2])
 def test_a_checkpoint_predicts_what_was_evaluated(
     tiny_setup: TrialSetup, tmp_path: Path, method: str, tuned_layers: int | None
