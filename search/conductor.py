@@ -10,7 +10,7 @@ from typing import Any, Literal
 from search.algorithms import ALGORITHMS, Point
 from search.budgets import Budgets, Clock, ReachedBudget
 from search.confirmation import Repeat, missing_repeats
-from search.earlier_studies import EarlierStudies, KnownTrial, all_start_points
+from search.earlier_studies import EarlierStudies, FetchedTrial, all_start_points
 from search.events import OnEvent, StudyEvent, ignore_event
 from search.failures import read_failure
 from search.ledger import Ledger
@@ -23,6 +23,9 @@ from spaces.trial_config import TrialConfig
 from trainables.checkpoint import TRAINING_FOLDER
 from trainables.metrics import METRICS
 from trainables.trial_setup import CheckpointRecord, TrialSetup
+
+MOST_LEFT_OUT = 20
+"""Trials that may be left out in a row, for their models exceed a limit, before the search ends."""
 
 HOPELESS_FAILURES = 3
 """Trials of a run that fail, with none that reported, before the study is given up."""
@@ -97,10 +100,13 @@ class Conductor:
         self._waiting: list[int] = []
         # Of the search's trials: which each is among them. The algorithm counts like that.
         self._places: dict[int, int] = {}
+        self._num_left_out = 0
+        self._left_out_in_a_row = 0
         self._next_number = 0
         self._exhausted = False
         # Known when the search is over.
         self._repeats_left: list[Repeat] | None = None
+        self._is_confirming = False
         self._num_failed = 0
         self._any_report = False
         self._replay()
@@ -110,6 +116,7 @@ class Conductor:
         for trial in trials:
             if trial.repeats is None:
                 self._adopt(trial.number, dict(trial.params))
+                self._count_left_out(is_left_out=trial.is_left_out)
             if trial.state == "running":
                 self._waiting.append(trial.number)
             elif not trial.reports:
@@ -148,7 +155,12 @@ class Conductor:
     @property
     def is_finished(self) -> bool:
         """Whether every trial has ended and none is left to try, or the time is up."""
-        return not self._live and self._is_search_over and self._next_repeat() is None
+        if self._live or not self._is_search_over:
+            return False
+        if self._budgets.is_time_up():
+            return True
+        waiting = any(number not in self._places for number in self._waiting)
+        return not waiting and not self._all_repeats()
 
     @property
     def _is_search_over(self) -> bool:
@@ -162,7 +174,9 @@ class Conductor:
     @property
     def _tried_all(self) -> bool:
         """Whether no new trial starts any more."""
-        tried_all = self._exhausted or len(self._places) >= self._config.search.trials
+        num_trained = len(self._places) - self._num_left_out
+        tried_all = self._exhausted or num_trained >= self._config.search.trials
+        tried_all = tried_all or self._left_out_in_a_row >= MOST_LEFT_OUT
         return tried_all or self._budgets.reached is not None
 
     @property
@@ -222,11 +236,14 @@ class Conductor:
         """Add a trial; return it to be taken up, or None if it was taken over."""
         trial = TrialConfig(**point, epochs=self._config.search.epochs, seed=seed)  # type: ignore[arg-type]
         config_hash, number = self._setup.config_hash(trial), self._next_number
-        known = self._known.get(config_hash)
-        limit = over_limit(self._config, self._shape_costs.get(shape_key(trial)))
-        if limit is not None:
-            self._leave_out(number, point, trial, config_hash, limit)
+        if repeats is None and (limit := self._over_limit(trial)):
+            self._ledger.add_trial(number, point, trial, config_hash, left_out=limit)
+            self._next_number += 1
+            self._count_left_out(is_left_out=True)
+            self._tell_end(number, "stopped")
             return None
+        self._count_left_out(is_left_out=False)
+        known = self._find_known(config_hash, is_repeat=repeats is not None, number=number)
         self._ledger.add_trial(
             number,
             point,
@@ -241,48 +258,65 @@ class Conductor:
         self._take_over(number, known)
         return None
 
-    def _leave_out(
-        self, number: int, point: Point, trial: TrialConfig, config_hash: str, limit: str
-    ) -> None:
-        """Note a trial whose model would exceed a limit as stopped before its first step."""
-        self._ledger.add_trial(number, point, trial, config_hash)
-        self._next_number += 1
-        self._ledger.end_trial(number, "stopped")
-        self._tell_end(number, "stopped")
-        text = f"trial {number} isn't trained: {limit}"
-        self._on_event(StudyEvent(kind="note", message=text))
-        self._tell("stopped", number)
+    def _over_limit(self, trial: TrialConfig) -> str | None:
+        """Say which limit a trial's model would exceed, if one."""
+        if not self._config.search.needs_shape_costs:
+            return None
+        return over_limit(self._config, self._shape_costs[shape_key(trial)])
 
-    def _take_over(self, number: int, known: KnownTrial) -> None:
+    def _count_left_out(self, *, is_left_out: bool) -> None:
+        self._num_left_out += is_left_out
+        self._left_out_in_a_row = self._left_out_in_a_row + 1 if is_left_out else 0
+
+    def _find_known(self, config_hash: str, *, is_repeat: bool, number: int) -> FetchedTrial | None:
+        """Return what an earlier study has of an equal trial, its checkpoint copied already."""
+        known = self._known.get((config_hash, is_repeat))
+        if known is None:
+            return None
+        folder = self._checkpoints / f"trial-{number:04d}"
+        return known.fetch(self._config.search.metric, folder)
+
+    def _take_over(self, number: int, known: FetchedTrial) -> None:
         """Note what an earlier study found as this one's, as far as the scheduler lets it go on."""
         self._live.add(number)
-        checkpoint = known.copy_checkpoint(self._checkpoints / f"trial-{number:04d}")
+        any_report, spent = self._any_report, 0.0
         for report in known.trial.reports:
+            spent += report.seconds
+            is_kept = report.epoch == known.checkpoint.epoch
+            metrics = dict(report.metrics)
+            if "train_seconds" in self._config.search.objectives:
+                # What it took there, though nothing is spent on it here.
+                metrics.setdefault("train_seconds", spent / report.epoch * known.trial.last_epoch)
             result = {
                 "epoch": report.epoch,
-                "metrics": report.metrics,
-                # Nothing was spent on it here.
+                "metrics": metrics,
                 "seconds": 0.0,
                 "config_hash": known.trial.config_hash,
-                "checkpoint": checkpoint.to_dict() if report.epoch == checkpoint.epoch else None,
+                "checkpoint": known.checkpoint.to_dict() if is_kept else None,
                 "done": report.epoch == known.trial.last_epoch,
             }
             if self.report(number, result) == "stop":
-                return
+                break
+        # It says nothing of whether trials can be run here.
+        self._any_report = any_report
 
     def _next_repeat(self) -> Repeat | None:
         """Return the next trial to train again, once the search is over."""
         if self._budgets.is_time_up():
             return None
+        return next(iter(self._all_repeats()), None)
+
+    def _all_repeats(self) -> list[Repeat]:
+        """Return what is still to be trained again; read once, when the search is over."""
         if self._repeats_left is None:
             self._repeats_left = missing_repeats(self._ledger.all_trials(), self._config)
-            if self._repeats_left:
-                self._tell_repeats(self._repeats_left)
-        return next(iter(self._repeats_left), None)
+        return self._repeats_left
 
     def _repeat(self, repeat: Repeat) -> Assignment | None:
-        assert self._repeats_left is not None
-        self._repeats_left.remove(repeat)
+        if not self._is_confirming:
+            self._is_confirming = True
+            self._tell_repeats(self._all_repeats())
+        self._all_repeats().remove(repeat)
         point = dict(self._ledger.trial(repeat.number).params)
         return self._start(point, repeat.seed, repeats=repeat.number)
 
@@ -411,7 +445,8 @@ class Conductor:
     def _end_failed(self, number: int, error: str) -> None:
         self._ledger.add_failure(number, error, final=True)
         self._live.discard(number)
-        self._num_failed += 1
+        # A study whose search has found something is not ill.
+        self._num_failed += number in self._places
         self._tell_end(number, "failed")
         self._keeper.tidy(number)
         self._tell("failed", number, error)
@@ -424,8 +459,9 @@ class Conductor:
         found = {}
         if (cost := self._shape_costs.get(shape_key(trial.config))) is not None:
             found = {"latency_ms": cost.latency_ms, "size_mb": cost.size_mb}
-        if "train_seconds" in self._config.search.objectives:
-            found["train_seconds"] = trial.seconds + seconds
+        if "train_seconds" in self._config.search.objectives and trial.reused is None:
+            epochs = len(trial.reports) + 1
+            found["train_seconds"] = (trial.seconds + seconds) / epochs * trial.config.epochs
         return found
 
     def _costs(self, metrics: Mapping[str, float]) -> tuple[float, ...]:

@@ -1,7 +1,7 @@
 """The best trials and the default, trained again with other seeds: what was skill, what luck."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,8 @@ class Confirmed:
     """Its trial in the search, with the rank and the value by which it was picked."""
     repeats: tuple[Standing, ...]
     """Its other trainings that ran to their end, the best first."""
+    num_failed: int = 0
+    """Those that failed."""
 
     @property
     def values(self) -> tuple[float, ...]:
@@ -106,34 +108,47 @@ class Confirmation:
         return quantile * math.sqrt(squares / degrees * parts)
 
 
+def choose_configurations(trials: Sequence[TrialRecord], config: StudyConfig) -> list[Standing]:
+    """Return what is to be trained again: the best trials of the search, and the default.
+
+    At least as many as become bundles, and with several objectives those of the front.
+
+    Args:
+        trials: Those of the search, which is over, and any others.
+        config: The study.
+    """
+    search, metric = config.search, METRICS[config.search.metric]
+    found = [trial for trial in trials if trial.repeats is None and trial.state != "running"]
+    ranked = leaderboard(found, metric.name, higher_is_better=metric.higher_is_better)
+    # With one trial there is nothing to choose between.
+    if not search.confirm_trials or len(ranked) < 2:
+        return []
+    best = ranked
+    if search.objectives:
+        best = pareto_front(ranked, search.objectives, higher_is_better=metric.higher_is_better)
+    chosen = best[: max(search.confirm_trials, config.winners)]
+    default = find_default(ranked, config)
+    if default is not None and default not in chosen:
+        chosen.append(default)
+    return chosen
+
+
 def missing_repeats(trials: Sequence[TrialRecord], config: StudyConfig) -> list[Repeat]:
     """Return what is still to be trained again, in the order in which that should be done.
 
     Args:
-        trials: Those of the search, which is over, and those that were trained again already,
-            however that ended.
+        trials: Those of the search, which is over, and those that were trained again already. Of
+            these, one that was stopped for want of time is trained anew; one that failed isn't.
         config: The study; says how many trials, and how often.
     """
-    search, metric = config.search, METRICS[config.search.metric]
-    found = [trial for trial in trials if trial.repeats is None]
-    ranked = leaderboard(found, metric.name, higher_is_better=metric.higher_is_better)
-    over = [standing for standing in ranked if standing.trial.state != "running"]
-    ended = [standing.trial for standing in over]
-    if search.objectives:
-        over = pareto_front(over, search.objectives, higher_is_better=metric.higher_is_better)
-    chosen = [standing.trial for standing in over[: search.confirm_trials]]
-    # With one trial there is nothing to choose between.
-    if len(ended) < 2 or not chosen:
-        return []
-    chosen += [trial for trial in ended if is_default(trial, config)]
-    numbers = dict.fromkeys(trial.number for trial in chosen)
-    done = {(trial.repeats, trial.config.seed) for trial in trials}
+    done = {(t.repeats, t.config.seed) for t in trials if t.state != "stopped"}
+    chosen = choose_configurations(trials, config)
     # All with one seed before any with the next: what is cut short is even.
     return [
-        Repeat(number=number, seed=seed)
+        Repeat(number=standing.trial.number, seed=seed)
         for seed in other_seeds(config)
-        for number in numbers
-        if (number, seed) not in done
+        for standing in chosen
+        if (standing.trial.number, seed) not in done
     ]
 
 
@@ -143,41 +158,53 @@ def other_seeds(config: StudyConfig) -> list[int]:
     return [(search.seed + place) % 2**63 for place in range(1, search.confirm_seeds + 1)]
 
 
-def is_default(trial: TrialRecord, config: StudyConfig) -> bool:
-    """Tell whether a trial has the default configuration."""
+def find_default(standings: Sequence[Standing], config: StudyConfig) -> Standing | None:
+    """Return the trial that has the default configuration, if one does."""
     default = config.default_point()
-    return default is not None and effective_key(default) == effective_key(trial.params)
+    if default is None:
+        return None
+    key = effective_key(default)
+    return next((s for s in standings if effective_key(s.trial.params) == key), None)
 
 
 def find_confirmation(trials: Sequence[TrialRecord], config: StudyConfig) -> Confirmation | None:
     """Compare the configurations that were trained again.
+
+    Only seeds count with which all of them were, so that none is judged by fewer or by luckier ones
+    than the others; one that failed with such a seed comes last.
 
     Args:
         trials: Those of the search, and those that were trained again.
         config: The study.
 
     Returns:
-        None where none has been, to its end.
+        None where no seed is complete.
     """
     metric = METRICS[config.search.metric]
-
-    def rank(some: Iterable[TrialRecord]) -> list[Standing]:
-        return leaderboard(list(some), metric.name, higher_is_better=metric.higher_is_better)
-
-    found = rank(trial for trial in trials if trial.repeats is None)
-    again = rank(trial for trial in trials if trial.repeats is not None and trial.is_whole)
+    chosen = choose_configurations(trials, config)
+    again = [trial for trial in trials if trial.repeats is not None]
+    ended = {(t.repeats, t.config.seed) for t in again if t.state in ("completed", "failed")}
+    seeds = {
+        seed
+        for seed in other_seeds(config)
+        if all((standing.trial.number, seed) in ended for standing in chosen)
+    }
+    whole = [trial for trial in again if trial.is_whole and trial.config.seed in seeds]
+    ranked = leaderboard(whole, metric.name, higher_is_better=metric.higher_is_better)
     confirmed = []
-    for standing in found:
-        own = tuple(repeat for repeat in again if repeat.trial.repeats == standing.trial.number)
+    for standing in chosen:
+        own = tuple(repeat for repeat in ranked if repeat.trial.repeats == standing.trial.number)
         if own:
-            confirmed.append(Confirmed(found=standing, repeats=own))
+            num_failed = len(seeds) - len(own)
+            confirmed.append(Confirmed(found=standing, repeats=own, num_failed=num_failed))
     if not confirmed:
         return None
     sign = 1 if metric.higher_is_better else -1
-    confirmed.sort(key=lambda candidate: (-sign * candidate.mean, candidate.found.rank))
+    confirmed.sort(key=lambda c: (c.num_failed > 0, -sign * c.mean, c.found.rank))
+    default = find_default([c.found for c in confirmed], config)
     return Confirmation(
         ranked=tuple(confirmed),
-        default=next((c for c in confirmed if is_default(c.found.trial, config)), None),
+        default=next((c for c in confirmed if c.found is default), None),
     )
 
 
@@ -190,25 +217,30 @@ def default_checkpoint(trials: Sequence[TrialRecord], config: StudyConfig) -> Pa
     return next((repeat.checkpoint.path for repeat in kept if repeat.checkpoint), None)
 
 
-def choose_winners(
-    found: Sequence[Standing], confirmation: Confirmation | None, num_winners: int
-) -> list[Standing]:
+def choose_winners(trials: Sequence[TrialRecord], config: StudyConfig) -> list[Standing]:
     """Return the trainings to compress: ended, their best checkpoint still there, best first.
 
+    If the best were trained again, their means decide, and of each the best training is taken; else
+    the search's own values do, with several objectives those of the front.
+
     Args:
-        found: The leaderboard of the search.
-        confirmation: Decides, if there is one: of each configuration the best training is taken.
-        num_winners: How many at most.
+        trials: Those of the search, and those that were trained again.
+        config: The study.
     """
+    metric, search = METRICS[config.search.metric], config.search
+    confirmation = find_confirmation(trials, config)
     if confirmation is not None:
         candidates = [
             next(filter(_has_checkpoint, confirmed.repeats), None)
             for confirmed in confirmation.ranked
         ]
         if winners := [winner for winner in candidates if winner is not None]:
-            return winners[:num_winners]
-    ended = [s for s in found if s.trial.state in ("completed", "stopped") and _has_checkpoint(s)]
-    return ended[:num_winners]
+            return winners[: config.winners]
+    found = [t for t in trials if t.repeats is None and t.state in ("completed", "stopped")]
+    ranked = leaderboard(found, metric.name, higher_is_better=metric.higher_is_better)
+    if search.objectives:
+        ranked = pareto_front(ranked, search.objectives, higher_is_better=metric.higher_is_better)
+    return list(filter(_has_checkpoint, ranked))[: config.winners]
 
 
 def _has_checkpoint(standing: Standing) -> bool:

@@ -17,7 +17,7 @@ from search.events import StudyEvent
 from search.formatting import format_duration, format_metric, format_params
 from search.study_config import StudyConfig
 from search.study_plan import count_repeats, count_trials
-from search.trial_record import TrialRecord
+from search.trial_record import TrialRecord, say_trial
 from trainables.metrics import METRICS
 
 PLAIN_INTERVAL_S = 30.0
@@ -107,7 +107,7 @@ def seconds_left(
 
 def count_ended(trials: Sequence[TrialRecord]) -> dict[str, int]:
     """Count the trials that have ended, by how they did."""
-    states = [trial.state for trial in trials]
+    states = [trial.state for trial in trials if not trial.is_left_out]
     return {name: states.count(name) for name in ("completed", "stopped", "failed")}
 
 
@@ -128,13 +128,6 @@ def apart(trials: Sequence[TrialRecord]) -> tuple[list[TrialRecord], list[TrialR
     """Return the trials of the search, and those that were trained again."""
     searched = [trial for trial in trials if trial.repeats is None]
     return searched, [trial for trial in trials if trial.repeats is not None]
-
-
-def say_trial(trial: TrialRecord) -> str:
-    """Write which trial it is: trial 7, or trial 7 again with seed 1."""
-    if trial.repeats is None:
-        return f"trial {trial.number}"
-    return f"trial {trial.repeats} again with seed {trial.config.seed}"
 
 
 def describe_best(trials: Sequence[TrialRecord], goal: StudyGoal) -> str:

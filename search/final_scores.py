@@ -12,7 +12,7 @@ DEFAULT = "default"
 LABELS = {
     BUNDLE: "bundle",
     WINNER: "winner, uncompressed",
-    DEFAULT: "default configuration",
+    DEFAULT: "default configuration, uncompressed",
     BASELINE: "TF-IDF + logistic regression",
     POPULARITY: "popularity",
     CEILING: "ceiling (true probabilities)",

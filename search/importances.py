@@ -36,7 +36,8 @@ def measure_importances(
     epoch, also one that was stopped early: it was stopped for not being among the best.
 
     Returns:
-        None with fewer than :data:`MIN_TRIALS` trials, or none better than the others.
+        None with fewer than :data:`MIN_TRIALS` trials, or none better than the others, or none
+        different.
     """
     reached = [
         (trial, report.metrics[metric.name])
@@ -49,10 +50,16 @@ def measure_importances(
         for name, parameter in space.parameters.items()
         if parameter.choices is None or len(parameter.choices) > 1
     ]
+    # One that only exists under conditions may have been in no trial.
+    varied = [name for name in varied if any(name in trial.params for trial, _ in reached)]
     if len(reached) < MIN_TRIALS or len({value for _, value in reached}) < 2 or not varied:
         return None
     num_best = max(MIN_BEST, round(BEST_SHARE * len(reached)))
-    shares = _evaluate(reached, space, metric, varied, num_best / len(reached))
+    found = _evaluate(reached, space, metric, varied, num_best / len(reached))
+    total = sum(found.values())
+    if not total > 0:
+        return None
+    shares = {name: value / total for name, value in found.items()}
     ranked = dict(sorted(shares.items(), key=lambda pair: (-pair[1], pair[0])))
     return Importances(shares=ranked, num_trials=len(reached), num_best=num_best)
 
@@ -82,6 +89,7 @@ def _evaluate(
         ]
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        # That it is experimental, and of parameters that few trials have.
+        warnings.simplefilter("ignore")
         evaluator = PedAnovaImportanceEvaluator(target_quantile=quantile)
-        return get_param_importances(study, evaluator=evaluator, params=varied)
+        return get_param_importances(study, evaluator=evaluator, params=varied, normalize=False)

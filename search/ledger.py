@@ -148,6 +148,7 @@ class Ledger:
         *,
         repeats: int | None = None,
         reused: str | None = None,
+        left_out: str | None = None,
     ) -> None:
         """Note that a trial exists.
 
@@ -158,18 +159,23 @@ class Ledger:
             config_hash: Of everything that determines it.
             repeats: The trial that it trains again, if any.
             reused: The trial of an earlier study that it is taken over from, if any.
+            left_out: Why it is stopped before its first step, if it is.
         """
+        now = time.time()
         with self._transaction() as db:
             db.execute(
                 "INSERT INTO trials "
-                "(number, params, config, config_hash, state, created_at, repeats, reused) "
-                "VALUES (?, ?, ?, ?, 'running', ?, ?, ?)",
+                "(number, params, config, config_hash, state, error, created_at, ended_at, "
+                "repeats, reused) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     number,
                     json.dumps(dict(params)),
                     json.dumps(asdict(config)),
                     config_hash,
-                    time.time(),
+                    "running" if left_out is None else "stopped",
+                    left_out,
+                    now,
+                    None if left_out is None else now,
                     repeats,
                     reused,
                 ),

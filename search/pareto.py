@@ -19,16 +19,19 @@ def non_domination_ranks(points: np.ndarray) -> np.ndarray:
         int64 (n,), 0 for the front.
     """
     points = np.where(np.isfinite(points), points, -np.inf)
+    at_least = np.ones((len(points), len(points)), dtype=bool)
+    better = np.zeros_like(at_least)
+    for values in points.T:
+        at_least &= values[:, None] >= values[None, :]
+        better |= values[:, None] > values[None, :]
+    dominates = at_least & better
+    num_above = dominates.sum(axis=0)
     ranks = np.full(len(points), -1, dtype=np.int64)
-    left = np.arange(len(points))
     rank = 0
-    while len(left):
-        some = points[left]
-        at_least = (some[:, None, :] >= some[None, :, :]).all(axis=2)
-        better = (some[:, None, :] > some[None, :, :]).any(axis=2)
-        dominated = (at_least & better).any(axis=0)
-        ranks[left[~dominated]] = rank
-        left = left[dominated]
+    while (ranks < 0).any():
+        front = np.flatnonzero((num_above == 0) & (ranks < 0))
+        ranks[front] = rank
+        num_above -= dominates[front].sum(axis=0)
         rank += 1
     return ranks
 

@@ -56,7 +56,7 @@ class StudyResult:
     @property
     def winners(self) -> list[Standing]:
         """The trainings that the study compresses."""
-        return choose_winners(self.leaderboard, self.confirmation, self.config.winners)
+        return choose_winners((*self.trials, *self.repeats), self.config)
 
 
 def read_result(folder: Path) -> StudyResult:

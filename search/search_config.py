@@ -46,13 +46,15 @@ class SearchConfig:
     """What is optimized, measured on the validation split."""
     objectives: tuple[ObjectiveName, ...] = ()
     """What is to be low beside it: latency_ms, one row of the exported model on one thread;
-    size_mb, its file; train_seconds, of the trial so far. The first two are measured once for each
-    shape of model that the space has, untrained and in int8. The report shows the Pareto front; the
-    metric chooses from it."""
+    size_mb, its file; train_seconds, of a whole trial at the speed of its epochs so far. The first
+    two are measured once for each shape of model that the space has, untrained, in int8 and not
+    pruned. The report shows the Pareto front; the metric chooses from it."""
     max_latency_ms: float | None = None
-    """A trial whose model would take longer isn't trained."""
+    """A trial whose model, measured so, takes longer isn't trained, and doesn't count as one. What
+    a bundle may take is ``compression.max_latency_ms``."""
     max_size_mb: float | None = None
-    """A trial whose model would be larger isn't trained."""
+    """A trial whose model, measured so, is larger isn't trained, and doesn't count as one. What a
+    bundle may take is ``compression.max_size_mb``."""
     seed: int = 0
     """Seeds the points and the trials."""
     reduction_factor: int = 3
@@ -83,13 +85,13 @@ class SearchConfig:
     and cmaes learn from all their trials on the same data; and a trial that one of them ran to its
     end, with equal settings, data, encoder, seed and software, is taken over instead of run."""
     default_trial: bool = True
-    """Whether the first trial is the default configuration: ClickTune's own values where the space
-    has them, else the middle of a range, or the first of the choices. What the search finds is
-    measured against it."""
+    """Whether the first trial after those of ``start_from`` is the default configuration:
+    ClickTune's own values where the space has them, else the middle of a range, the first of the
+    choices, or the most layers. What the search finds is measured against it."""
     confirm_trials: int = 3
-    """How many of the best trials, and the default, are trained again to their end with other
-    seeds, once the search is over. Their means choose the winner: the best of many trials is also
-    the luckiest. 0: none, and the search's own values choose."""
+    """How many of the best trials (at least ``winners``), and the default, are trained again to
+    their end with other seeds, once the search is over. Their means choose the winner: the best of
+    many trials is also the luckiest. 0: none, and the search's own values choose."""
     confirm_seeds: int = 2
     """With how many other seeds; from 2 on there are intervals."""
     max_failures: int = 1

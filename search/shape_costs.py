@@ -32,12 +32,15 @@ def find_shapes(config: StudyConfig) -> dict[str, TrialConfig]:
         ValueError: if there are more than :data:`MAX_SHAPES`.
     """
     parameters = config.space.parameters
-    choices = [
-        parameters[name].choices if name in parameters else (getattr(TrialConfig(), name),)
-        for name in SHAPING
-    ]
+    choices = []
+    for name in SHAPING:
+        parameter, usual = parameters.get(name), getattr(TrialConfig(), name)
+        found = () if parameter is None else tuple(parameter.choices or ())
+        # What isn't there, or not under all conditions, has its default value.
+        is_sometimes_left_out = parameter is None or bool(parameter.when)
+        choices.append(dict.fromkeys((*found, usual) if is_sometimes_left_out else found))
     shapes: dict[str, TrialConfig] = {}
-    for values in itertools.product(*(found or () for found in choices)):
+    for values in itertools.product(*choices):
         given = dict(zip(SHAPING, values, strict=True))
         loss = "in_batch" if given["architecture"] == "two_tower" else "pointwise"
         trial = TrialConfig(**given, loss=loss)  # type: ignore[arg-type]
@@ -52,12 +55,26 @@ def find_shapes(config: StudyConfig) -> dict[str, TrialConfig]:
 
 
 def measured_costs(config: StudyConfig, data: PreparedData) -> dict[str, dict[str, float]]:
-    """Measure each shape of a space, as JSON values; nothing where the study doesn't ask."""
-    if not config.search.needs_shape_costs:
-        return {}
+    """Measure each shape of a space, as JSON values."""
     shapes = find_shapes(config)
     costs = measure_shapes(list(shapes.values()), data, config.encoder)
     return {key: dataclasses.asdict(cost) for key, cost in zip(shapes, costs, strict=True)}
+
+
+def check_limits(config: StudyConfig, costs: Mapping[str, Mapping[str, float]]) -> None:
+    """Make sure that some shape keeps within the study's limits.
+
+    Raises:
+        ValueError: with the smallest.
+    """
+    reasons = [over_limit(config, ShapeCost(**cost)) for cost in costs.values()]
+    if None not in reasons:
+        least = min(costs.values(), key=lambda cost: cost["latency_ms"])
+        raise ValueError(
+            f"no model of the space keeps within the limits; the fastest takes "
+            f"{least['latency_ms']:.2f} ms and {least['size_mb']:.1f} MB; raise "
+            "search.max_latency_ms or max_size_mb, or let space.encoder_layers be fewer"
+        )
 
 
 def read_costs(ledger: Ledger) -> Mapping[str, ShapeCost]:
@@ -65,11 +82,9 @@ def read_costs(ledger: Ledger) -> Mapping[str, ShapeCost]:
     return {key: ShapeCost(**cost) for key, cost in ledger.fact(SHAPE_COSTS_FACT, {}).items()}
 
 
-def over_limit(config: StudyConfig, cost: ShapeCost | None) -> str | None:
+def over_limit(config: StudyConfig, cost: ShapeCost) -> str | None:
     """Say which limit a shape exceeds; None if it keeps within."""
     search = config.search
-    if cost is None:
-        return None
     if search.max_latency_ms is not None and cost.latency_ms > search.max_latency_ms:
         return f"{cost.latency_ms:.2f} ms is above search.max_latency_ms {search.max_latency_ms:g}"
     if search.max_size_mb is not None and cost.size_mb > search.max_size_mb:

@@ -13,12 +13,23 @@ from cluster.resources import Capacity, local_capacity
 from search.budgets import reached_budget
 from search.conductor import Conductor
 from search.confirmation import missing_repeats
-from search.earlier_studies import LIBRARIES_FACT, check_earlier, read_earlier
+from search.earlier_studies import (
+    EARLIER_FACT,
+    LIBRARIES_FACT,
+    EarlierStudies,
+    check_earlier,
+    read_earlier,
+)
 from search.events import OnEvent, StudyEvent, ignore_event
 from search.ledger import Ledger
 from search.machines import cluster_capacity, settle_precision_there, with_gpu_memory
 from search.results import StudyResult, StudyStatus, read_result
-from search.shape_costs import SHAPE_COSTS_FACT, find_shapes, measured_costs
+from search.shape_costs import (
+    SHAPE_COSTS_FACT,
+    check_limits,
+    find_shapes,
+    measured_costs,
+)
 from search.study_changes import check_data, check_folder
 from search.study_config import StudyConfig, dump_study, load_study
 from search.study_plan import (
@@ -168,7 +179,8 @@ class Study:
         encoder_folder = find_encoder(self.config.encoder)
         check_layers(self.config, encoder_folder)
         check_models(self.config.augmentations(), self.config.augmentation)
-        check_earlier(self.config)
+        if not Ledger.exists(self.folder):
+            check_earlier(self.config)
         if self.config.search.needs_shape_costs:
             find_shapes(self.config)
         if address is None:
@@ -234,19 +246,34 @@ class Study:
             table.bad_rows.write(self.folder / BAD_ROWS_FILE)
         self._check_prepared(data)
         setup = self._setup(data, encoder_fingerprint(find_encoder(self.config.encoder)))
-        facts = _facts(data, table.fingerprint) | self._shape_costs(data, on_event)
+        facts = _facts(data, table.fingerprint)
+        if not Ledger.exists(self.folder):
+            facts |= self._shape_costs(data, on_event) | self._earlier(setup, on_event)
         connected = functools.partial(self._connected, address, table, costs, plan, on_event)
         self._run(setup, facts, connected, on_event)
         return read_result(self.folder)
 
     def _shape_costs(self, data: "PreparedData", on_event: OnEvent) -> dict[str, Any]:
         """Measure what the space's models will cost, where a new study asks for it."""
-        if not self.config.search.needs_shape_costs or Ledger.exists(self.folder):
+        if not self.config.search.needs_shape_costs:
             return {}
         shapes = len(find_shapes(self.config))
         message = f"measuring latency and size of {shapes} shapes of model"
         on_event(StudyEvent(kind="note", message=message))
-        return {SHAPE_COSTS_FACT: measured_costs(self.config, data)}
+        costs = measured_costs(self.config, data)
+        check_limits(self.config, costs)
+        return {SHAPE_COSTS_FACT: costs}
+
+    def _earlier(self, setup: TrialSetup, on_event: OnEvent) -> dict[str, Any]:
+        """Read what earlier studies know; a resume goes by that, whatever became of them."""
+        earlier = read_earlier(
+            self.config,
+            data_fingerprint=setup.data_fingerprint,
+            encoder_fingerprint=setup.encoder_fingerprint,
+        )
+        for message in earlier.notes:
+            on_event(StudyEvent(kind="note", message=message))
+        return {EARLIER_FACT: earlier.to_dict()}
 
     def _costs_if_tight(
         self, table: "ClickTable", capacity: Capacity, on_event: OnEvent
@@ -315,6 +342,9 @@ class Study:
         with contextlib.ExitStack() as stack:
             if Ledger.exists(self.folder):
                 ledger = stack.enter_context(Ledger.open(self.folder))
+                if ledger.fact(LIBRARIES_FACT) != library_versions():
+                    # Its trials were trained with several, so none is equal to another study's.
+                    ledger.set_fact(LIBRARIES_FACT, None)
                 is_over = self._is_over(ledger, on_event)
                 # One that ended may have been killed before it noted so.
                 plan = None if is_over else stack.enter_context(connected())
@@ -330,13 +360,7 @@ class Study:
             setup = dataclasses.replace(
                 setup, resources=plan.config.resources, deepspeed=plan.config.deepspeed
             )
-            earlier = read_earlier(
-                self.config,
-                data_fingerprint=setup.data_fingerprint,
-                encoder_fingerprint=setup.encoder_fingerprint,
-            )
-            for message in earlier.notes:
-                on_event(StudyEvent(kind="note", message=message))
+            earlier = EarlierStudies.from_dict(ledger.fact(EARLIER_FACT))
             conductor = Conductor(
                 self.config,
                 setup,
@@ -350,12 +374,18 @@ class Study:
     def _is_over(self, ledger: Ledger, on_event: OnEvent) -> bool:
         """Return whether no trial is left to run, and tell it if a budget is the reason."""
         trials = ledger.all_trials()
-        all_ended = all(trial.state != "running" for trial in trials)
-        num_searched = sum(trial.repeats is None for trial in trials)
-        all_confirmed = all_ended and not missing_repeats(trials, self.config)
-        if all_confirmed and num_searched >= count_trials(self.config):
-            return True
+        searched = [trial for trial in trials if trial.repeats is None]
         reached = reached_budget(self.config.search, ledger)
+        all_ended = all(trial.state != "running" for trial in searched)
+        is_searched = all_ended or (reached is not None and reached.stops_running)
+        all_confirmed = (
+            is_searched
+            and all(trial.state != "running" for trial in trials if trial.repeats is not None)
+            and not missing_repeats(trials, self.config)
+        )
+        num_trained = sum(not trial.is_left_out for trial in searched)
+        if all_ended and all_confirmed and num_trained >= count_trials(self.config):
+            return True
         if reached is None or not (all_confirmed or reached.is_time):
             return False
         text = f"the search has ended: {reached.reason}; with another search.{reached.name}"

@@ -99,7 +99,7 @@ class StudyConfig:
         return tuple(map(str, varied.choices or ()))
 
     def start_points(self) -> tuple[dict[str, Value], ...]:
-        """Return the whole points with which the search starts.
+        """Return the whole points with which the search starts: those given, then the default.
 
         Raises:
             ValueError: if one isn't in the space, or trains the same model as one before it.
@@ -108,7 +108,7 @@ class StudyConfig:
         default = self.default_point()
         if default is None or effective_key(default) in map(effective_key, given):
             return given
-        return (default, *given)
+        return (*given, default)
 
     def default_point(self) -> dict[str, Value] | None:
         """Return the default configuration's point; None if the study has no such trial."""
@@ -144,10 +144,20 @@ class StudyConfig:
 
     def _check_inputs(self) -> None:
         columns = self.data.columns
+        for name, has_any, keys in (
+            ("category_swap", bool(columns.categorical), "categorical columns"),
+            ("category_dropout", bool(columns.categorical), "categorical columns"),
+            ("timestamp_jitter", bool(columns.time_features), "time_features"),
+        ):
+            if name in self.space.parameters and not has_any:
+                raise ValueError(
+                    f"space.{name} varies fields, but data.columns names no {keys}; name some, or "
+                    f"leave {name} out"
+                )
         parameter = self.space.parameters.get("inputs")
         chosen = () if parameter is None else parameter.extremes()
         for inputs, has_any, keys in (
-            ("text", columns.text, "text"),
+            ("text", bool(columns.text), "text"),
             ("fields", columns.has_fields, "categorical, numeric or time_features"),
         ):
             if inputs in chosen and not has_any:

@@ -178,8 +178,8 @@ def count_repeats(config: StudyConfig) -> int:
     search, num_trials = config.search, count_trials(config)
     if num_trials < 2 or not search.confirm_trials:
         return 0
-    has_default = config.default_point() is not None
-    return min(search.confirm_trials + has_default, num_trials) * search.confirm_seeds
+    chosen = max(search.confirm_trials, config.winners) + (config.default_point() is not None)
+    return min(chosen, num_trials) * search.confirm_seeds
 
 
 def _notes_on_memory(

@@ -14,7 +14,7 @@ def summarize(evidence: StudyEvidence) -> list[str]:
     """Say what was searched, what won, by how much over the baseline, and what it costs."""
     sentences = [_searched(evidence)]
     if evidence.ended_by is not None:
-        sentences.append(f"The search ended early: {evidence.ended_by.reason}.")
+        sentences.append(f"The study ended early: {evidence.ended_by.reason}.")
     leader = evidence.ranking[0] if evidence.ranking else None
     if leader is not None and leader.best is not None:
         sentences.append(_won(evidence, leader))
@@ -39,12 +39,15 @@ def _searched(evidence: StudyEvidence) -> str:
     trials = evidence.trials
     search = evidence.config.search
     states = [trial.state for trial in trials]
+    num_left_out = sum(trial.is_left_out for trial in trials)
     text = (
-        f"{len(trials)} of {count_trials(evidence.config)} trials ({search.algorithm}, scheduler "
-        f"{search.scheduler}) searched {len(evidence.varied)} hyperparameters: "
+        f"{len(trials) - num_left_out} of {count_trials(evidence.config)} trials "
+        f"({search.algorithm}, scheduler {search.scheduler}) searched {len(evidence.varied)} hyperparameters: "
         f"{states.count('completed')} ran to their end, "
-        f"{states.count('stopped')} stopped early"
+        f"{states.count('stopped') - num_left_out} stopped early"
     )
+    if num_left_out:
+        text += f", {num_left_out} were left out because their models exceed a limit"
     if failed := states.count("failed"):
         text += f", {failed} failed"
     if running := states.count("running"):
@@ -69,6 +72,11 @@ def _confirmed(evidence: StudyEvidence) -> list[str]:
     """Say what training again showed: the winner, luck, the default, and what is within noise."""
     confirmation = evidence.confirmation
     if confirmation is None:
+        if evidence.repeats:
+            return [
+                "Some trials were trained again with other seeds, but not yet all of them with one "
+                "of these; so the search's own values decide, of which the best is a lucky one."
+            ]
         return []
     best, first = confirmation.best, confirmation.first_found
     seeds = max(len(confirmed.values) for confirmed in confirmation.ranked)
@@ -94,8 +102,11 @@ def _confirmed(evidence: StudyEvidence) -> list[str]:
         sentences.append("That is the default configuration: the search found nothing better.")
     elif default is not None:
         gain = confirmation.difference(best, default)
-        is_noise = gain.half_interval is not None and not gain.is_clear
-        verdict = ", which is no significant gain" if is_noise else ""
+        verdict = ""
+        if gain.half_interval is None:
+            verdict = ", without an interval, as one seed gives none"
+        elif not gain.is_clear:
+            verdict = ", which is no significant gain"
         sentences.append(
             f"Against the default configuration (trial {default.found.trial.number}) that is "
             f"{_apart(gain)}{verdict}."
@@ -104,14 +115,14 @@ def _confirmed(evidence: StudyEvidence) -> list[str]:
 
 
 def _luck(evidence: StudyEvidence, confirmation: Confirmation) -> str:
-    """Say what of the search's best value came from its seed."""
+    """Say how far the search's best value is from what other seeds give."""
     first = confirmation.first_found
     sign = 1 if evidence.metric.higher_is_better else -1
     luck = sign * (first.found.value - first.mean)
     value = f"In the search trial {first.found.trial.number} had {format_metric(first.found.value)}"
     if luck > 0:
-        return f"{value}, of which {luck:.4f} was luck."
-    return f"{value}, which wasn't luck."
+        return f"{value}, {luck:.4f} better than with other seeds: that much was luck."
+    return f"{value}, no better than with other seeds."
 
 
 def _apart(difference: Difference) -> str:

@@ -24,6 +24,7 @@ from search.formatting import (
 from search.room import TrialCosts, expected_epochs
 from search.study_plan import StudyPlan, count_repeats
 from search.summary import format_interval, summarize
+from search.trial_record import TrialRecord
 from trainables.data.describe import PartDescription
 from trainables.metrics import METRICS
 
@@ -112,7 +113,7 @@ def _leaderboard_row(row: RankedTrial, evidence: StudyEvidence) -> tuple[str, ..
         str(row.trial.number),
         f"{row.trial.last_epoch}/{evidence.config.search.epochs}",
         format_metric(value),
-        STATE_WORDS[row.trial.state],
+        _state(row.trial),
         format_params(evidence.varied_params(row.trial)),
     )
 
@@ -134,6 +135,12 @@ def front_table(evidence: StudyEvidence) -> Table:
             format_params(evidence.varied_params(row.trial)),
         )
     return table
+
+
+def _state(trial: TrialRecord) -> str:
+    if trial.is_left_out:
+        return "left out"
+    return STATE_WORDS[trial.state] + (", taken over" if trial.reused else "")
 
 
 def confirmation_table(evidence: StudyEvidence) -> Table:
@@ -287,7 +294,7 @@ def print_costs(console: Console, plan: StudyPlan, costs: TrialCosts) -> None:
     say(console, line)
     if (limit := costs.search.max_hours) is not None and seconds > limit * 3600:
         say(console, f"search.max_hours ends it before, after {format_duration(limit * 3600)}")
-    say(console, "compressing the winners comes on top")
+    say(console, "training the best again and compressing the winners come on top")
 
 
 def print_evidence(console: Console, evidence: StudyEvidence) -> None:

@@ -140,7 +140,8 @@ class TrialConfig:
     architecture: Architecture = "cross_encoder"
     """How the model reads two segments."""
     category_swap: float = 0.0
-    """Probability that a category is another row's while training, such as another ad format."""
+    """Probability that a category is another row's while training, such as another ad format
+    where the format isn't part of a placement."""
     category_dropout: float = 0.0
     """Probability of hiding a category while training, so that the model learns to do without; what
     is hidden looks missing."""

@@ -7,10 +7,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from search.confirmation import Confirmation, find_confirmation, is_default, missing_repeats
+from search.confirmation import (
+    Confirmation,
+    choose_configurations,
+    choose_winners,
+    find_confirmation,
+    missing_repeats,
+)
 from search.evidence import read_evidence
 from search.ledger import Ledger
-from search.promotion import find_winners
 from search.results import read_result
 from search.study_config import StudyConfig, dump_study
 from search.summary import summarize
@@ -77,8 +82,7 @@ def test_the_best_and_the_default_are_trained_again_to_their_end(tmp_path: Path)
     searched = [trial for trial in trials if trial.repeats is None]
     repeats = [trial for trial in trials if trial.repeats is not None]
     best = sorted(searched, key=lambda t: -max(r.metrics["roc_auc"] for r in t.reports))[:3]
-    default = next(trial for trial in searched if is_default(trial, config))
-    expected = {trial.number for trial in (*best, default)}
+    expected = {trial.number for trial in (*best, searched[0])}
     assert len(searched) == 9
     assert {trial.repeats for trial in repeats} == expected
     assert len(repeats) == 2 * len(expected)
@@ -108,7 +112,7 @@ def test_a_study_may_do_without(tmp_path: Path) -> None:
         assert Crew(random.Random(0)).work(conduct(config, ledger, tmp_path))
 
         assert len(ledger.all_trials()) == 9
-        assert not any(is_default(trial, config) for trial in ledger.all_trials())
+        assert config.default_point() is None
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -191,7 +195,7 @@ def test_the_mean_of_the_repeats_chooses_and_luck_is_told(tmp_path: Path) -> Non
     assert [confirmed.found.trial.number for confirmed in found.ranked] == [2, 1, 0]
     assert found.first_found.found.trial.number == 1
     text = " ".join(summarize(read_evidence(tmp_path)))
-    assert "In the search trial 1 had 0.8000, of which 0.0500 was luck." in text
+    assert "In the search trial 1 had 0.8000, 0.0500 better than with other seeds" in text
     assert "trial 2 has the best mean, 0.7800" in text
     assert found.default is found.ranked[2]
     result = read_result(tmp_path)
@@ -231,7 +235,7 @@ def test_the_winner_is_the_best_training_of_the_best_configuration(tmp_path: Pat
         trials = ledger.all_trials()
 
     found = find_confirmation(trials, config)
-    winners = list(find_winners(trials, config).values())
+    winners = choose_winners(trials, config)
 
     assert found is not None
     assert [winner.trial.repeats for winner in winners] == [
@@ -247,4 +251,52 @@ def test_without_repeats_the_search_itself_decides(tmp_path: Path) -> None:
         trials: list[TrialRecord] = ledger.all_trials()
 
     assert find_confirmation(trials, config) is None
-    assert all(winner.trial.repeats is None for winner in find_winners(trials, config).values())
+    assert all(winner.trial.repeats is None for winner in choose_winners(trials, config))
+
+
+def test_configurations_are_compared_by_the_seeds_that_all_have(tmp_path: Path) -> None:
+    again = {1: [0.74, 0.76], 2: [0.75], 0: [0.70, 0.71]}
+    config = write_study(tmp_path, {0: 0.70, 1: 0.80, 2: 0.79}, again)
+
+    found = read(tmp_path, config)
+
+    # With the second seed trial 2 hasn't been trained yet.
+    assert [confirmed.values for confirmed in found.ranked] == [(0.75,), (0.74,), (0.70,)]
+
+
+def test_what_is_only_begun_decides_nothing(tmp_path: Path) -> None:
+    config = write_study(tmp_path, {0: 0.70, 1: 0.80, 2: 0.79}, {0: [0.71, 0.72]})
+
+    with Ledger.read(tmp_path) as ledger:
+        trials = ledger.all_trials()
+
+    assert find_confirmation(trials, config) is None
+    assert "not yet all of them" in " ".join(summarize(read_evidence(tmp_path)))
+    result = read_result(tmp_path)
+    assert result.best is not None
+    assert result.best.trial.number == 1
+
+
+def test_a_configuration_that_fails_with_a_seed_comes_last(tmp_path: Path) -> None:
+    again = {1: [0.74, 0.76], 2: [0.90], 0: [0.70, 0.71]}
+    config = write_study(tmp_path, {0: 0.70, 1: 0.80, 2: 0.79}, again)
+    with Ledger.open(tmp_path) as ledger:
+        params = dict(ledger.trial(2).params)
+        trial = TrialConfig(**params, seed=2)  # type: ignore[arg-type]
+        ledger.add_trial(99, params, trial, "hash", repeats=2)
+        ledger.add_failure(99, "diverged", final=True)
+
+    found = read(tmp_path, config)
+
+    assert [confirmed.found.trial.number for confirmed in found.ranked] == [1, 0, 2]
+    assert found.ranked[-1].num_failed == 1
+
+
+def test_as_many_are_trained_again_as_become_bundles(tmp_path: Path) -> None:
+    config = study("search.confirm_trials=1", "winners=4")
+    with Ledger.create(tmp_path, {}) as ledger:
+        assert Crew(random.Random(1)).work(conduct(config, ledger, tmp_path))
+        trials = ledger.all_trials()
+
+    assert len(choose_configurations(trials, config)) >= 4
+    assert len(choose_winners(trials, config)) == 4

@@ -1,6 +1,8 @@
 """What earlier studies know is used: equal trials aren't run again, good points come first."""
 
+import json
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -168,6 +170,49 @@ def test_what_the_scheduler_stops_is_taken_over_as_far(tmp_path: Path, first: Pa
     assert stopped
     assert all(trial.reports[-1].decision == "stop" for trial in stopped)
     assert all(trial.last_epoch < 4 for trial in stopped)
+
+
+def test_a_resume_goes_by_what_was_known_when_the_study_began(first: Path) -> None:
+    earlier = read(warm(first))
+
+    again = EarlierStudies.from_dict(json.loads(json.dumps(earlier.to_dict())))
+
+    assert again == earlier
+
+
+def test_a_trial_whose_checkpoint_has_gone_is_trained(tmp_path: Path, first: Path) -> None:
+    config, crew = warm(first), Crew(random.Random(0))
+    earlier = read(config)
+    shutil.rmtree(first / "checkpoints")
+
+    trials = run(config, tmp_path / "second", earlier=earlier, crew=crew)
+
+    assert not [trial for trial in trials if trial.reused]
+    assert len({number for number, _ in crew.trained}) == len(trials)
+
+
+def test_what_the_earlier_space_held_fixed_is_not_guessed(tmp_path: Path) -> None:
+    fixed = "space={learning_rate: {log_uniform: [1.0e-5, 1.0e-3]}, batch_size: 16}"
+    run(study(fixed, "search.scheduler=none"), tmp_path / "first")
+
+    same = read(warm(tmp_path / "first"))
+    other = read(warm(tmp_path / "first", "space.batch_size={choice: [64, 128]}"))
+
+    assert {told.point["batch_size"] for told in same.told} == {16}
+    assert other.told == ()
+
+
+def test_several_objectives_are_learned_from_with_their_costs(tmp_path: Path) -> None:
+    both = "search.objectives=[train_seconds]"
+    run(study("search.scheduler=none", both), tmp_path / "first")
+
+    config = warm(tmp_path / "first", both, "search.algorithm=nsga2")
+    earlier = read(config)
+
+    assert all(len(told.costs) == 1 for told in earlier.told)
+    assert read(warm(tmp_path / "first")).told == ()
+    trials = run(config, tmp_path / "second", earlier=earlier)
+    assert all(trial.reports[-1].metrics["train_seconds"] > 0 for trial in trials)
 
 
 def test_a_kill_while_a_trial_is_taken_over_trains_it(

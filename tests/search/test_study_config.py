@@ -192,8 +192,8 @@ def test_points_to_start_from_are_completed_and_kept_in_the_file() -> None:
         STUDY, ["space.batch_size={choice: [8, 32]}", "search.start_from=[{learning_rate: 1.0e-4}]"]
     )
 
-    # After the default configuration.
-    assert config.start_points()[1:] == ({"learning_rate": 1e-4, "batch_size": 32},)
+    # Before the default configuration.
+    assert config.start_points()[:1] == ({"learning_rate": 1e-4, "batch_size": 32},)
     assert parse_study(dump_study(config)) == config
 
 
