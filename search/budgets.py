@@ -38,6 +38,11 @@ class ReachedBudget:
         """Whether running trials stop at their next report, rather than run to their end."""
         return self.name != "patience"
 
+    @property
+    def is_time(self) -> bool:
+        """Whether hours have run out, so that no trial is trained again either."""
+        return self.name in ("max_hours", "max_trial_hours")
+
 
 def reached_budget(search: SearchConfig, ledger: Ledger) -> ReachedBudget | None:
     """Return what has ended a study's search, unless the study's limit is another one by now."""
@@ -126,6 +131,10 @@ class Budgets:
         else:
             self._num_without_best += 1
 
+    def is_time_up(self) -> bool:
+        """Return whether hours have run out as of this moment, whatever else ended the search."""
+        return self._hours_reached() is not None
+
     def would_stop_running(self) -> bool:
         """Return whether running trials stop, as of this moment; the ledger isn't told yet."""
         reached = self._reached_now()
@@ -148,13 +157,22 @@ class Budgets:
 
     def _reached_now(self) -> ReachedBudget | None:
         search = self._search
-        spent = self._earlier_seconds + max(self._clock() - self._started, 0.0)
         if search.target is not None and self._best is not None:
             score, number = self._best
             if score >= self._sign * search.target:
                 value = format_metric(self._sign * score)
                 found = f"trial {number} reached {search.metric} {value}"
                 return _reached("target", search.target, found)
+        if reached := self._hours_reached():
+            return reached
+        if search.patience is not None and self._num_without_best >= search.patience:
+            found = f"{self._num_without_best} trials in a row brought no new best"
+            return _reached("patience", search.patience, found)
+        return None
+
+    def _hours_reached(self) -> ReachedBudget | None:
+        search = self._search
+        spent = self._earlier_seconds + max(self._clock() - self._started, 0.0)
         if search.max_hours is not None and spent >= search.max_hours * 3600:
             return _reached("max_hours", search.max_hours, f"it ran for {format_duration(spent)}")
         if search.max_trial_hours is not None and (
@@ -162,9 +180,6 @@ class Budgets:
         ):
             found = f"its trials trained for {format_duration(self._trial_seconds)}"
             return _reached("max_trial_hours", search.max_trial_hours, found)
-        if search.patience is not None and self._num_without_best >= search.patience:
-            found = f"{self._num_without_best} trials in a row brought no new best"
-            return _reached("patience", search.patience, found)
         return None
 
 

@@ -76,14 +76,16 @@ def draw_all(evidence: StudyEvidence) -> dict[str, Any]:
     """Draw the charts that there is data for.
 
     Returns:
-        SVG by name: ``curves``, ``front``, ``scores``; and ``parameters``, a list of (parameter,
-        SVG). A chart without data is missing or empty.
+        SVG by name: ``curves``, ``front``, ``scores``, ``importances``, ``pareto``; and
+        ``parameters``, a list of (parameter, SVG). A chart without data is missing or empty.
     """
     charts: dict[str, Any] = {"parameters": _parameter_charts(evidence)}
     drawers: Mapping[str, Callable[[StudyEvidence], str]] = {
         "curves": _learning_curves,
         "front": _compression_front,
         "scores": _test_scores,
+        "importances": _importances,
+        "pareto": _pareto_front,
     }
     for name, drawer in drawers.items():
         charts[name] = drawer(evidence)
@@ -254,6 +256,50 @@ def _test_scores(evidence: StudyEvidence) -> str:
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.set_xlabel(f"test {evidence.metric.label}, 95 % interval")
         return _to_svg(figure, "test scores")
+
+
+def _pareto_front(evidence: StudyEvidence) -> str:
+    """Draw the metric over the first objective; the front's points are joined."""
+    if not evidence.front:
+        return ""
+    metric, cost = evidence.metric, evidence.config.search.objectives[0]
+
+    def point(row: RankedTrial) -> tuple[float, float]:
+        assert row.best is not None
+        return row.trial.reports[-1].metrics[cost], row.best.metrics[metric.name]
+
+    with _figure(4.6, 3.0) as (figure, axes):
+        front = sorted(map(point, evidence.front))
+        others = [point(row) for row in evidence.ranking if row.rank and row not in evidence.front]
+        if others:
+            axes.plot(*zip(*others, strict=True), "o", color=GREY, markersize=4)
+        axes.plot(*zip(*front, strict=True), "o-", color=ACCENT, markersize=6, linewidth=1)
+        for row in evidence.front:
+            axes.annotate(
+                str(row.trial.number),
+                point(row),
+                xytext=(0, 5),
+                textcoords="offset points",
+                ha="center",
+                fontsize=8,
+            )
+        axes.set_xlabel(cost)
+        axes.set_ylabel(f"validation {metric.label}")
+        axes.margins(y=0.15)
+        return _to_svg(figure, "Pareto front")
+
+
+def _importances(evidence: StudyEvidence) -> str:
+    if evidence.importances is None:
+        return ""
+    rows = list(evidence.importances.shares.items())[::-1]
+    with _figure(4.6, 0.7 + 0.28 * len(rows)) as (figure, axes):
+        axes.barh(range(len(rows)), [share for _, share in rows], color=ACCENT, height=0.6)
+        axes.set_yticks(range(len(rows)), [name for name, _ in rows])
+        axes.set_xlim(0, 1)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.0%}"))
+        axes.set_xlabel("share of what tells the best trials from the others")
+        return _to_svg(figure, "importances")
 
 
 def draw_token_lengths(counts: Mapping[int, int], max_tokens: int) -> str:

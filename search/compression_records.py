@@ -8,8 +8,8 @@ from typing import Any
 
 from search.final_scores import FinalScores
 from search.formatting import trial_name
+from search.leaderboard import Standing
 from search.ledger import Ledger
-from search.results import Standing
 from search.study_config import StudyConfig
 from trainables.bundle.export import with_test_metrics
 from trainables.bundle.manifest import hash_predictor, read_manifest

@@ -9,11 +9,14 @@ from typing import Any, Literal
 
 from search.algorithms import ALGORITHMS, Point
 from search.budgets import Budgets, Clock, ReachedBudget
+from search.confirmation import Repeat, missing_repeats
+from search.earlier_studies import EarlierStudies, FetchedTrial, all_start_points
 from search.events import OnEvent, StudyEvent, ignore_event
 from search.failures import StudyHaltedError, read_failure
 from search.ledger import Ledger
 from search.retention import CheckpointKeeper
 from search.schedulers import SCHEDULERS
+from search.shape_costs import over_limit, read_costs, shape_key
 from search.study_config import StudyConfig
 from search.trial_record import (
     Decision,
@@ -23,7 +26,11 @@ from search.trial_record import (
     TrialState,
 )
 from spaces.trial_config import TrialConfig
+from trainables.metrics import METRICS
 from trainables.trial_setup import CheckpointRecord, TrialSetup
+
+MOST_LEFT_OUT = 20
+"""Trials that may be left out in a row, for their models exceed a limit, before the search ends."""
 
 HOPELESS_FAILURES = 3
 """Trials of a run that fail, with none that reported, before the study is given up."""
@@ -44,6 +51,8 @@ class Assignment:
     """Checkpoint to go on from; None: from the beginning."""
 
 
+NO_STUDIES = EarlierStudies()
+
 NextStep = Assignment | Literal["wait", "end"]
 """wait: nothing to start, but a running trial may still fail and be tried again."""
 
@@ -53,7 +62,8 @@ class Conductor:
 
     Built over a ledger with trials in it, it replays them: what was decided stays decided, ended
     trials count as they ended, interrupted ones are the first to be asked for, from their last
-    checkpoints.
+    checkpoints. When the search is over, its best trials are trained again with other seeds; of
+    these neither algorithm nor scheduler learns.
     """
 
     def __init__(
@@ -63,19 +73,24 @@ class Conductor:
         ledger: Ledger,
         folder: Path,
         *,
-        higher_is_better: bool,
         on_event: OnEvent = ignore_event,
         clock: Clock = time.time,
+        earlier: EarlierStudies = NO_STUDIES,
     ) -> None:
         self._config = config
         self._setup = setup
         self._ledger = ledger
         self._checkpoints = folder / "checkpoints"
+        higher_is_better = METRICS[config.search.metric].higher_is_better
         self._sign = 1.0 if higher_is_better else -1.0
         self._on_event = on_event
         search = config.search
-        self._algorithm = ALGORITHMS[search.algorithm](config.space, search.seed, search.trials)
-        self._start_points = config.start_points()
+        self._known = earlier.known
+        self._algorithm = ALGORITHMS[search.algorithm](
+            config.space, search.seed, search.trials, earlier.told, len(search.objectives)
+        )
+        self._shape_costs = read_costs(ledger)
+        self._start_points = all_start_points(config, earlier)
         self._scheduler = SCHEDULERS[search.scheduler](search)
         self._budgets = Budgets(search, ledger, higher_is_better=higher_is_better, clock=clock)
         self._keeper = CheckpointKeeper(
@@ -88,16 +103,25 @@ class Conductor:
         )
         self._live: set[int] = set()
         self._waiting: list[int] = []
+        # Of the search's trials: which each is among them. The algorithm counts like that.
+        self._places: dict[int, int] = {}
+        self._num_left_out = 0
+        self._left_out_in_a_row = 0
         self._next_number = 0
         self._exhausted = False
+        # Known when the search is over.
+        self._repeats_left: list[Repeat] | None = None
+        self._is_confirming = False
         self._num_failed = 0
         self._any_report = False
         self._replay()
 
     def _replay(self) -> None:
-        trials = self._ledger.trials()
+        trials = self._ledger.all_trials()
         for trial in trials:
-            self._algorithm.adopt(trial.number, dict(trial.params))
+            if trial.repeats is None:
+                self._adopt(trial.number, dict(trial.params))
+                self._count_left_out(is_left_out=trial.is_left_out)
             if trial.state == "running":
                 self._waiting.append(trial.number)
             elif not trial.reports:
@@ -109,15 +133,24 @@ class Conductor:
 
     def _replay_report(self, report: ReportRecord, trial: TrialRecord) -> None:
         """Tell a report of an earlier run again, and the trial's end if it led to one."""
-        score = self._score(report.metrics)
+        if trial.repeats is not None:
+            self._budgets.note_report(report.number, None, report.seconds)
+            return
+        score, place = self._score(report.metrics), self._places[report.number]
         # What it decides now doesn't count: the ledger has the decision, perhaps a budget's.
-        self._scheduler.report(report.number, report.epoch, score)
-        self._algorithm.tell_report(report.number, report.epoch, score)
+        self._scheduler.report(place, report.epoch, score, self._costs(report.metrics))
+        self._algorithm.tell_report(place, report.epoch, score)
         lost = trial.state == "failed"
         self._budgets.note_report(report.number, None if lost else score, report.seconds)
         # A report and the end that it led to are in the ledger together, so no state is behind.
         if trial.state != "running" and report.epoch == trial.last_epoch:
             self._tell_end(report.number, trial.state)
+
+    def _adopt(self, number: int, point: Point) -> None:
+        """Count a trial whose point is given among those of the search."""
+        place = len(self._places)
+        self._algorithm.adopt(place, point)
+        self._places[number] = place
 
     @property
     def num_live(self) -> int:
@@ -126,15 +159,29 @@ class Conductor:
 
     @property
     def is_finished(self) -> bool:
-        """Whether every trial has ended and none is left to try, or a budget ended the search."""
-        if self._live:
+        """Whether every trial has ended and none is left to try, or the time is up."""
+        if self._live or not self._is_search_over:
             return False
-        return self._budgets.stops_running or (self._tried_all and not self._waiting)
+        if self._budgets.is_time_up():
+            return True
+        waiting = any(number not in self._places for number in self._waiting)
+        return not waiting and not self._all_repeats()
+
+    @property
+    def _is_search_over(self) -> bool:
+        """Whether none of the search's trials runs or will run."""
+        if any(number in self._places for number in self._live):
+            return False
+        if self._budgets.stops_running:
+            return True
+        return self._tried_all and not any(number in self._places for number in self._waiting)
 
     @property
     def _tried_all(self) -> bool:
         """Whether no new trial starts any more."""
-        tried_all = self._exhausted or self._next_number >= self._config.search.trials
+        num_trained = len(self._places) - self._num_left_out
+        tried_all = self._exhausted or num_trained >= self._config.search.trials
+        tried_all = tried_all or self._left_out_in_a_row >= MOST_LEFT_OUT
         return tried_all or self._budgets.reached is not None
 
     @property
@@ -148,30 +195,141 @@ class Conductor:
         return self._num_failed >= HOPELESS_FAILURES and not self._any_report
 
     def ask(self) -> NextStep:
-        """Return the next trial to take up: an interrupted or failed one, else a new one."""
+        """Return the next trial to take up: an interrupted or failed one, else a new one.
+
+        One that an earlier study ran to its end is taken over here, and the one after it asked for.
+        """
+        while (step := self._next_step()) is None:
+            pass
+        return step
+
+    def _next_step(self) -> NextStep | None:
+        """Return the next step; None: a trial was taken over, so there is another one."""
         if self.is_hopeless:
             return "end"
         self._settle_budgets()
-        if self._waiting and not self._budgets.stops_running:
-            return self._assign(self._waiting.pop(0))
-        if not self._tried_all:
-            point = self._next_point(self._next_number)
-            if point is not None:
-                number = self._next_number
-                self._next_number += 1
-                search = self._config.search
-                trial = TrialConfig(**point, epochs=search.epochs, seed=search.seed)  # type: ignore[arg-type]
-                self._ledger.add_trial(number, point, trial, self._setup.config_hash(trial))
+        for number in self._waiting:
+            if self._may_run(number):
+                self._waiting.remove(number)
                 return self._assign(number)
+        if not self._tried_all:
+            number = self._next_number
+            point = self._next_point(number)
+            if point is not None:
+                return self._start(point, self._config.search.seed, repeats=None)
             self._exhausted = True
+        if self._is_search_over and (repeat := self._next_repeat()) is not None:
+            return self._repeat(repeat)
         return "wait" if self._live else "end"
 
+    def _may_run(self, number: int) -> bool:
+        """Return whether a trial may go on that no process works on."""
+        if number in self._places:
+            return not self._budgets.stops_running
+        return not self._budgets.is_time_up()
+
     def _next_point(self, number: int) -> Point | None:
-        if number >= len(self._start_points):
-            return self._algorithm.ask(number)
-        point = self._start_points[number]
-        self._algorithm.adopt(number, point)
+        place = len(self._places)
+        if place < len(self._start_points):
+            point: Point | None = self._start_points[place]
+            self._adopt(number, self._start_points[place])
+        elif (point := self._algorithm.ask(place)) is not None:
+            self._places[number] = place
         return point
+
+    def _start(self, point: Point, seed: int, *, repeats: int | None) -> Assignment | None:
+        """Add a trial; return it to be taken up, or None if it was taken over."""
+        trial = TrialConfig(**point, epochs=self._config.search.epochs, seed=seed)  # type: ignore[arg-type]
+        config_hash, number = self._setup.config_hash(trial), self._next_number
+        if repeats is None and (limit := self._over_limit(trial)):
+            self._ledger.add_trial(number, point, trial, config_hash, left_out=limit)
+            self._next_number += 1
+            self._count_left_out(is_left_out=True)
+            self._tell_end(number, "stopped")
+            return None
+        self._count_left_out(is_left_out=False)
+        known = self._find_known(config_hash, is_repeat=repeats is not None, number=number)
+        self._ledger.add_trial(
+            number,
+            point,
+            trial,
+            config_hash,
+            repeats=repeats,
+            reused=None if known is None else known.source,
+        )
+        self._next_number += 1
+        if known is None:
+            return self._assign(number)
+        self._take_over(number, known)
+        return None
+
+    def _over_limit(self, trial: TrialConfig) -> str | None:
+        """Say which limit a trial's model would exceed, if one."""
+        if not self._config.search.needs_shape_costs:
+            return None
+        return over_limit(self._config, self._shape_costs[shape_key(trial)])
+
+    def _count_left_out(self, *, is_left_out: bool) -> None:
+        self._num_left_out += is_left_out
+        self._left_out_in_a_row = self._left_out_in_a_row + 1 if is_left_out else 0
+
+    def _find_known(self, config_hash: str, *, is_repeat: bool, number: int) -> FetchedTrial | None:
+        """Return what an earlier study has of an equal trial, its checkpoint copied already."""
+        known = self._known.get((config_hash, is_repeat))
+        if known is None:
+            return None
+        folder = self._checkpoints / f"trial-{number:04d}"
+        return known.fetch(self._config.search.metric, folder)
+
+    def _take_over(self, number: int, known: FetchedTrial) -> None:
+        """Note what an earlier study found as this one's, as far as the scheduler lets it go on."""
+        self._live.add(number)
+        any_report, spent = self._any_report, 0.0
+        for report in known.trial.reports:
+            spent += report.seconds
+            is_kept = report.epoch == known.checkpoint.epoch
+            metrics = dict(report.metrics)
+            if "train_seconds" in self._config.search.objectives:
+                # What it took there, though nothing is spent on it here.
+                metrics.setdefault("train_seconds", spent / report.epoch * known.trial.last_epoch)
+            result = {
+                "epoch": report.epoch,
+                "metrics": metrics,
+                "seconds": 0.0,
+                "config_hash": known.trial.config_hash,
+                "checkpoint": known.checkpoint.to_dict() if is_kept else None,
+                "done": report.epoch == known.trial.last_epoch,
+            }
+            if self.report(number, result) == "stop":
+                break
+        # It says nothing of whether trials can be run here.
+        self._any_report = any_report
+
+    def _next_repeat(self) -> Repeat | None:
+        """Return the next trial to train again, once the search is over."""
+        if self._budgets.is_time_up():
+            return None
+        return next(iter(self._all_repeats()), None)
+
+    def _all_repeats(self) -> list[Repeat]:
+        """Return what is still to be trained again; read once, when the search is over."""
+        if self._repeats_left is None:
+            self._repeats_left = missing_repeats(self._ledger.all_trials(), self._config)
+        return self._repeats_left
+
+    def _repeat(self, repeat: Repeat) -> Assignment | None:
+        if not self._is_confirming:
+            self._is_confirming = True
+            self._tell_repeats(self._all_repeats())
+        self._all_repeats().remove(repeat)
+        point = dict(self._ledger.trial(repeat.number).params)
+        return self._start(point, repeat.seed, repeats=repeat.number)
+
+    def _tell_repeats(self, repeats: list[Repeat]) -> None:
+        numbers = ", ".join(str(number) for number in dict.fromkeys(r.number for r in repeats))
+        seeds = len({repeat.seed for repeat in repeats})
+        text = f"training again with {seeds} other seed{'s' if seeds > 1 else ''}: trials {numbers}"
+        self._on_event(StudyEvent(kind="note", message=text))
 
     def _assign(self, number: int) -> Assignment:
         starts = self._ledger.add_start(number)
@@ -217,18 +375,15 @@ class Conductor:
             return "stop"
         checkpoint = result.get("checkpoint")
         record = None if checkpoint is None else CheckpointRecord(**checkpoint)
-        metrics, seconds = dict(result["metrics"]), float(result["seconds"])
-        is_new = epoch > trial.last_epoch
+        seconds = float(result["seconds"])
+        metrics = dict(result["metrics"]) | self._known_costs(trial, seconds)
         decision: Decision = "continue"
-        if is_new:
-            score = self._score(metrics)
-            decision = self._scheduler.report(number, epoch, score)
-            self._algorithm.tell_report(number, epoch, score)
-            self._budgets.note_report(number, score, seconds)
+        if epoch > trial.last_epoch:
+            decision = self._note_report(number, epoch, metrics, seconds)
         state: TrialState = "running"
         if bool(result.get("done")) or epoch >= self._config.search.epochs:
             state = "completed"
-        elif decision == "stop" or self._budgets.would_stop_running():
+        elif decision == "stop" or self._would_stop(number):
             decision, state = "stop", "stopped"
         report = ReportRecord(
             number=number, epoch=epoch, metrics=metrics, seconds=seconds, decision=decision
@@ -243,6 +398,25 @@ class Conductor:
         if state in ("completed", "stopped"):
             self._tell(state, number)
         return "continue" if state == "running" else "stop"
+
+    def _note_report(
+        self, number: int, epoch: int, metrics: Mapping[str, float], seconds: float
+    ) -> Decision:
+        """Count a report, and return what the scheduler decides."""
+        if number not in self._places:
+            self._budgets.note_report(number, None, seconds)
+            return "continue"
+        score, place = self._score(metrics), self._places[number]
+        decision = self._scheduler.report(place, epoch, score, self._costs(metrics))
+        self._algorithm.tell_report(place, epoch, score)
+        self._budgets.note_report(number, score, seconds)
+        return decision
+
+    def _would_stop(self, number: int) -> bool:
+        """Return whether a budget stops a running trial, as of this moment."""
+        if number in self._places:
+            return self._budgets.would_stop_running()
+        return self._budgets.is_time_up()
 
     def _find_problem(
         self, trial: TrialRecord, epoch: int, result: Mapping[str, Any]
@@ -301,7 +475,8 @@ class Conductor:
     def _end_failed(self, number: int, error: str) -> None:
         self._ledger.add_failure(number, error, final=True)
         self._live.discard(number)
-        self._num_failed += 1
+        # A study whose search has found something is not ill.
+        self._num_failed += number in self._places
         self._tell_end(number, "failed")
         self._keeper.tidy(number)
         self._tell("failed", number, error)
@@ -309,11 +484,28 @@ class Conductor:
     def _score(self, metrics: Mapping[str, float]) -> float:
         return self._sign * metrics[self._config.search.metric]
 
+    def _known_costs(self, trial: TrialRecord, seconds: float) -> dict[str, float]:
+        """Return what a trial's model costs, and its training up to now, as far as is asked."""
+        found = {}
+        if (cost := self._shape_costs.get(shape_key(trial.config))) is not None:
+            found = {"latency_ms": cost.latency_ms, "size_mb": cost.size_mb}
+        if "train_seconds" in self._config.search.objectives and trial.reused is None:
+            epochs = len(trial.reports) + 1
+            found["train_seconds"] = (trial.seconds + seconds) / epochs * trial.config.epochs
+        return found
+
+    def _costs(self, metrics: Mapping[str, float]) -> tuple[float, ...]:
+        return tuple(metrics[name] for name in self._config.search.objectives)
+
     def _tell_end(self, number: int, state: TrialState) -> None:
-        scores = [self._score(report.metrics) for report in self._ledger.trial(number).reports]
+        if number not in self._places:
+            return
+        reports = self._ledger.trial(number).reports
+        scores = [self._score(report.metrics) for report in reports]
+        costs = self._costs(reports[-1].metrics) if reports else ()
         # The best, because that is the epoch whose checkpoint is kept.
         best = max(scores, default=None)
-        self._algorithm.tell(number, state, best)
+        self._algorithm.tell(self._places[number], state, best, costs)
         if state != "failed" and best is not None:
             self._budgets.note_end(best)
 

@@ -16,8 +16,8 @@ from rich.text import Text
 from search.events import StudyEvent
 from search.formatting import format_duration, format_metric, format_params
 from search.study_config import StudyConfig
-from search.study_plan import count_trials
-from search.trial_record import TrialRecord
+from search.study_plan import count_repeats, count_trials
+from search.trial_record import TrialRecord, say_trial
 from trainables.metrics import METRICS
 
 PLAIN_INTERVAL_S = 30.0
@@ -40,6 +40,8 @@ class StudyGoal:
     """Trials that the study will have."""
     num_epochs: int
     """Epochs of a trial that isn't stopped."""
+    num_repeats: int
+    """Trainings with other seeds, at most, once the search is over."""
 
     def better(self, value: float, other: float) -> bool:
         """Return whether a value of the metric beats another."""
@@ -54,6 +56,7 @@ def study_goal(config: StudyConfig) -> StudyGoal:
         higher_is_better=METRICS[config.search.metric].higher_is_better,
         num_trials=count_trials(config),
         num_epochs=config.search.epochs,
+        num_repeats=count_repeats(config),
     )
 
 
@@ -94,30 +97,42 @@ def seconds_left(
     started = sum(
         max(goal.num_epochs - trial.last_epoch, 0) for trial in trials if trial.state == "running"
     )
-    waiting = max(goal.num_trials - len(trials), 0) * usual
+    searched = sum(trial.repeats is None for trial in trials)
+    waiting = max(goal.num_trials - searched, 0) * usual
+    waiting += max(goal.num_repeats - (len(trials) - searched), 0) * goal.num_epochs
     # Fewer trials than places are left at the end, so the work no longer spreads over all of them.
-    places = min(max(num_places, 1), max(goal.num_trials - len(ended), 1))
+    places = min(max(num_places, 1), max(goal.num_trials + goal.num_repeats - len(ended), 1))
     return sum(epochs) / len(epochs) * (started + waiting) / places
 
 
 def count_ended(trials: Sequence[TrialRecord]) -> dict[str, int]:
     """Count the trials that have ended, by how they did."""
-    states = [trial.state for trial in trials]
+    states = [trial.state for trial in trials if not trial.is_left_out]
     return {name: states.count(name) for name in ("completed", "stopped", "failed")}
 
 
 def describe_counts(trials: Sequence[TrialRecord], goal: StudyGoal, num_live: int) -> str:
     """Write how many trials run, ended and failed in one line."""
-    ended = count_ended(trials)
-    return (
+    searched, again = apart(trials)
+    ended = count_ended(searched)
+    text = (
         f"{sum(ended.values())}/{goal.num_trials} trials: {num_live} running, "
         f"{ended['completed']} done, {ended['stopped']} stopped early, {ended['failed']} failed"
     )
+    if again:
+        text += f"; {sum(count_ended(again).values())} trained again"
+    return text
+
+
+def apart(trials: Sequence[TrialRecord]) -> tuple[list[TrialRecord], list[TrialRecord]]:
+    """Return the trials of the search, and those that were trained again."""
+    searched = [trial for trial in trials if trial.repeats is None]
+    return searched, [trial for trial in trials if trial.repeats is not None]
 
 
 def describe_best(trials: Sequence[TrialRecord], goal: StudyGoal) -> str:
     """Write the best value so far with its trial and parameters."""
-    best = best_trial(trials, goal)
+    best = best_trial(apart(trials)[0], goal)
     if best is None:
         return "no result yet"
     trial, value = best
@@ -130,7 +145,7 @@ def describe_best(trials: Sequence[TrialRecord], goal: StudyGoal) -> str:
 def describe_end(trial: TrialRecord, goal: StudyGoal) -> str:
     """Write the line that a log gets when a trial has ended."""
     word = {"completed": "done", "stopped": "stopped early"}.get(trial.state, trial.state)
-    line = f"trial {trial.number} {word} after {trial.last_epoch} of {goal.num_epochs} epochs"
+    line = f"{say_trial(trial)} {word} after {trial.last_epoch} of {goal.num_epochs} epochs"
     report = trial.best_report(goal.metric, higher_is_better=goal.higher_is_better)
     if report is not None:
         line += f", {goal.metric} {format_metric(report.metrics[goal.metric])}"
@@ -155,7 +170,8 @@ def draw(
     note: str,
 ) -> RenderableType:
     """Draw the study as it stands, for a screen; ``live`` are the trials that processes work on."""
-    counts = count_ended(trials)
+    searched, again = apart(trials)
+    counts = count_ended(searched)
     head = Table.grid(padding=(0, 2))
     head.add_row(
         Text(goal.name, style="bold"),
@@ -168,7 +184,7 @@ def draw(
     bar = Table.grid(padding=(0, 2))
     bar.add_row(
         ProgressBar(total=goal.num_trials, completed=ended, width=30),
-        Text(f"{ended}/{goal.num_trials} trials"),
+        Text(f"{ended}/{goal.num_trials} trials" + (f", {len(again)} again" if again else "")),
         Text(f"{format_duration(elapsed_s)} elapsed", style="dim"),
         Text("" if left_s is None else f"about {format_duration(left_s)} left", style="dim"),
     )
@@ -186,7 +202,7 @@ def _draw_running(running: Sequence[TrialRecord], goal: StudyGoal) -> Table:
     for trial in running[:MAX_RUNNING_LINES]:
         last = trial.reports[-1].metrics.get(goal.metric) if trial.reports else None
         table.add_row(
-            Text(f"  trial {trial.number}", style="cyan"),
+            Text(f"  {say_trial(trial)}", style="cyan"),
             Text(f"epoch {min(trial.last_epoch + 1, goal.num_epochs)}/{goal.num_epochs}"),
             Text("" if last is None else f"{goal.metric} {format_metric(last)}"),
             Text(format_params(trial.params), style="dim", overflow="ellipsis", no_wrap=True),
@@ -276,7 +292,7 @@ class StudyDisplay:
         if event.kind in ("completed", "stopped", "failed") and self._screen is None:
             self._print(describe_end(event.trial, self._goal))
         elif event.kind in ("retried", "failed"):
-            self._print(f"trial {event.trial.number} {event.kind}: {_last_line(event.message)}")
+            self._print(f"{say_trial(event.trial)} {event.kind}: {_last_line(event.message)}")
 
     def note(self, text: str) -> None:
         """Say what goes on beside the trials: preparing data, compressing."""

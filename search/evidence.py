@@ -10,10 +10,12 @@ import numpy as np
 
 from search.budgets import ReachedBudget, reached_budget
 from search.compression_records import SCORES_FACT
+from search.confirmation import Confirmation, find_confirmation
 from search.final_scores import FinalScores
+from search.importances import Importances, measure_importances
+from search.leaderboard import leaderboard, pareto_front
 from search.ledger import Ledger
 from search.promotion import BEST
-from search.results import leaderboard
 from search.study_config import StudyConfig, parse_study
 from search.trial_record import ReportRecord, TrialRecord
 from spaces.parameters import Parameter, Value
@@ -51,6 +53,14 @@ class StudyEvidence:
     """The resolved study."""
     ranking: tuple[RankedTrial, ...]
     """The leaderboard: best first, failed trials last."""
+    front: tuple[RankedTrial, ...]
+    """With several objectives, the trials that no other beats in all; the best metric first."""
+    confirmation: Confirmation | None
+    """What training the best again said; None where none was."""
+    importances: Importances | None
+    """What decided whether a trial is among the best; None with too few trials."""
+    repeats: Mapping[int, TrialRecord]
+    """The trials that were trained again, by number."""
     compressions: Mapping[int, CompressionReport]
     """What compressing gave, by trial."""
     best: int | None
@@ -86,6 +96,11 @@ class StudyEvidence:
         """Return what tells a trial from the others."""
         return {name: value for name, value in trial.params.items() if name in self.varied}
 
+    def name(self, number: int) -> str:
+        """Return what a table calls a training: the trial, and its seed if it was another one."""
+        trial = self.repeats.get(number)
+        return str(number) if trial is None else f"{trial.repeats}, seed {trial.config.seed}"
+
     @property
     def trials(self) -> tuple[TrialRecord, ...]:
         """Every trial, by number."""
@@ -106,18 +121,24 @@ def read_evidence(folder: Path) -> StudyEvidence:
     with Ledger.read(folder) as ledger:
         config = parse_study(ledger.fact("config"), source=f"the study in {folder}")
         ended_by = reached_budget(config.search, ledger)
-        trials, entries = ledger.trials(), ledger.compressions()
+        everything, entries = ledger.all_trials(), ledger.compressions()
         scored: list[dict[str, Any]] = ledger.fact(SCORES_FACT, [])
         known: dict[str, Any] | None = ledger.fact("data")
+    trials = [trial for trial in everything if trial.repeats is None]
     best = _chosen(folder)
     data = None if known is None else _open_data(folder / DATA_FOLDER / known["fingerprint"])
     # A trial may have been compressed, and scored, more than once: by its bundle's hash.
     digest = None if best is None else entries.get(best, {}).get("predictor_sha256")
     scores = [FinalScores.from_dict(entry) for entry in scored]
+    ranking = rank(trials, METRICS[config.search.metric])
     return StudyEvidence(
         folder=folder,
         config=config,
-        ranking=rank(trials, METRICS[config.search.metric]),
+        ranking=ranking,
+        front=_front(ranking, trials, config),
+        confirmation=find_confirmation(everything, config),
+        importances=measure_importances(trials, config.space, METRICS[config.search.metric]),
+        repeats={trial.number: trial for trial in everything if trial.repeats is not None},
         compressions={
             number: CompressionReport.from_dict(entry["report"])
             for number, entry in entries.items()
@@ -154,6 +175,18 @@ def rank(trials: Sequence[TrialRecord], metric: Metric) -> tuple[RankedTrial, ..
         if trial.number not in numbers
     ]
     return (*ranked, *others)
+
+
+def _front(
+    ranking: Sequence[RankedTrial], trials: Sequence[TrialRecord], config: StudyConfig
+) -> tuple[RankedTrial, ...]:
+    search, metric = config.search, METRICS[config.search.metric]
+    if not search.objectives:
+        return ()
+    standings = leaderboard(trials, metric.name, higher_is_better=metric.higher_is_better)
+    front = pareto_front(standings, search.objectives, higher_is_better=metric.higher_is_better)
+    numbers = {standing.trial.number for standing in front}
+    return tuple(row for row in ranking if row.rank and row.trial.number in numbers)
 
 
 def _chosen(folder: Path) -> int | None:

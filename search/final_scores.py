@@ -8,16 +8,18 @@ from typing import Any
 
 BUNDLE, WINNER, BASELINE, CEILING = "bundle", "winner", "baseline", "ceiling"
 POPULARITY = "popularity"
+DEFAULT = "default"
 LABELS = {
     BUNDLE: "bundle",
     WINNER: "winner, uncompressed",
+    DEFAULT: "default configuration, uncompressed",
     BASELINE: "TF-IDF + logistic regression",
     POPULARITY: "popularity",
     CEILING: "ceiling (true probabilities)",
 }
 """What is scored, and how a table names it, in the order in which it is shown."""
 
-BASELINES = (BASELINE, POPULARITY)
+BASELINES = (DEFAULT, BASELINE, POPULARITY)
 """What a bundle has to beat."""
 
 

@@ -13,6 +13,7 @@ SHORT_NAMES = {
     "augmentation_schedule": "aug schedule",
     "mixup_alpha": "mixup",
     "lora_rank": "rank",
+    "encoder_layers": "encoder layers",
     "tuned_layers": "layers",
     "weight_decay": "decay",
     "warmup_fraction": "warm-up",

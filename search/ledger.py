@@ -26,7 +26,8 @@ from spaces.trial_config import TrialConfig
 from trainables.trial_setup import CheckpointRecord
 
 TRIAL_COLUMNS = (
-    "number, params, config, config_hash, state, starts, failures, error, created_at, ended_at"
+    "number, params, config, config_hash, state, starts, failures, error, created_at, ended_at, "
+    "repeats, reused"
 )
 
 UNWRITABLE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_IOERR)
@@ -135,7 +136,7 @@ class Ledger:
                 raise
         except sqlite3.OperationalError as error:
             # The lower byte is the kind, without which part of it failed.
-            if error.sqlite_errorcode & 0xFF not in UNWRITABLE:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in UNWRITABLE:
                 raise
             raise StudyHaltedError(
                 f"can't write {self._folder / LEDGER_FILE}: {error}; nothing that was noted is "
@@ -153,19 +154,44 @@ class Ledger:
             db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, json.dumps(value)))
 
     def add_trial(
-        self, number: int, params: Mapping[str, Value], config: TrialConfig, config_hash: str
+        self,
+        number: int,
+        params: Mapping[str, Value],
+        config: TrialConfig,
+        config_hash: str,
+        *,
+        repeats: int | None = None,
+        reused: str | None = None,
+        left_out: str | None = None,
     ) -> None:
-        """Note that a trial exists."""
+        """Note that a trial exists.
+
+        Args:
+            number: The trial.
+            params: Its point.
+            config: All that it is told.
+            config_hash: Of everything that determines it.
+            repeats: The trial that it trains again, if any.
+            reused: The trial of an earlier study that it is taken over from, if any.
+            left_out: Why it is stopped before its first step, if it is.
+        """
+        now = time.time()
         with self._transaction() as db:
             db.execute(
-                "INSERT INTO trials (number, params, config, config_hash, state, created_at) "
-                "VALUES (?, ?, ?, ?, 'running', ?)",
+                "INSERT INTO trials "
+                "(number, params, config, config_hash, state, error, created_at, ended_at, "
+                "repeats, reused) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     number,
                     json.dumps(dict(params)),
                     json.dumps(asdict(config)),
                     config_hash,
-                    time.time(),
+                    "running" if left_out is None else "stopped",
+                    left_out,
+                    now,
+                    None if left_out is None else now,
+                    repeats,
+                    reused,
                 ),
             )
 
@@ -306,7 +332,11 @@ class Ledger:
         return int(row[0])
 
     def trials(self) -> list[TrialRecord]:
-        """Return every trial, by number, as of one moment."""
+        """Return the trials of the search, by number, as of one moment."""
+        return [trial for trial in self.all_trials() if trial.repeats is None]
+
+    def all_trials(self) -> list[TrialRecord]:
+        """Return them and those that were trained again, by number, as of one moment."""
         # Outside an explicit transaction each query would see another moment of a running study.
         self._db.execute("BEGIN")
         try:
@@ -373,6 +403,8 @@ def _trial_record(
         error=row[7],
         created_at=row[8],
         ended_at=row[9],
+        repeats=row[10],
+        reused=row[11],
         reports=tuple(sorted(reports, key=lambda report: report.epoch)),
         checkpoints=tuple(checkpoints),
     )

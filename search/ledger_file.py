@@ -9,7 +9,7 @@ from typing import IO
 
 LEDGER_FILE = "ledger.db"
 LOCK_FILE = "study.lock"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 APPLICATION_ID = 0x434C4B54  # "CLKT", by which SQLite files tell whose they are
 
 SCHEMA = """
@@ -24,7 +24,9 @@ CREATE TABLE trials (
     failures INTEGER NOT NULL DEFAULT 0,
     error TEXT,
     created_at REAL NOT NULL,
-    ended_at REAL
+    ended_at REAL,
+    repeats INTEGER REFERENCES trials (number),
+    reused TEXT
 );
 CREATE TABLE reports (
     position INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -15,12 +15,13 @@ from search.compression_records import (
     record_compression,
     recorded_compressions,
 )
+from search.confirmation import choose_winners, default_checkpoint, find_confirmation
 from search.final_scores import FinalScores
 from search.formatting import format_duration, format_metric, trial_name
+from search.leaderboard import Standing
 from search.ledger import Ledger
-from search.results import Standing, choose_winners, leaderboard
 from search.study_config import StudyConfig
-from search.trial_record import TrialRecord
+from search.trial_record import TrialRecord, say_trial
 from trainables.bundle.verify import VerifyResult, verify_bundle
 from trainables.compression.report import CompressionReport
 from trainables.data.store import DATA_FOLDER
@@ -48,13 +49,6 @@ class Promotion:
     """What the test split said about that bundle."""
 
 
-def find_winners(trials: Sequence[TrialRecord], config: StudyConfig) -> dict[int, Standing]:
-    """Return the trials to compress by number, best first."""
-    metric = METRICS[config.search.metric]
-    ranked = leaderboard(trials, metric.name, higher_is_better=metric.higher_is_better)
-    return {winner.trial.number: winner for winner in choose_winners(ranked, config.winners)}
-
-
 def promote(
     folder: Path,
     config: StudyConfig,
@@ -80,7 +74,8 @@ def promote(
             verification.
     """
     with Ledger.open(folder) as ledger:
-        winners = find_winners(ledger.trials(), config)
+        trials = ledger.all_trials()
+        winners = {winner.trial.number: winner for winner in choose_winners(trials, config)}
         if not winners:
             raise PromotionError(
                 f"no trial of {folder} has ended with a result, so there is nothing to compress; "
@@ -92,14 +87,15 @@ def promote(
             raise PromotionError(
                 f"every compression failed; the first: {next(iter(errors.values()))}"
             )
-        best = choose_best(reports, config.search.metric)
+        best = choose_best(reports, config.search.metric, _means(trials, config))
         scores = None
         if best is None:
             (folder / BEST).unlink(missing_ok=True)
         else:
             # Before the test rows are looked at: a damaged bundle would only cost a second look.
             _verify(folder, best)
-            scores = _score_once(ledger, folder, config, winners[best], tell)
+            default = default_checkpoint(trials, config)
+            scores = _score_once(ledger, folder, config, winners[best], default, tell)
             verified = _verify(folder, best)
             tell(
                 f"verified the bundle: {verified.num_files} files match their SHA-256, "
@@ -123,8 +119,7 @@ def _compress_all(
     errors: dict[int, str] = {}
     pending = [winner for winner in winners.values() if winner.trial.number not in reports]
     if pending:
-        names = ", ".join(str(winner.trial.number) for winner in pending)
-        tell(f"compressing trial{'s' if len(pending) > 1 else ''} {names}")
+        tell(f"compressing {', '.join(say_trial(winner.trial) for winner in pending)}")
     data = _data_folder(ledger, folder)
     jobs = [_job(folder, data, config, winner, alone=not on_ray) for winner in pending]
     for job, outcome in (run_on_ray if on_ray else run_here)(jobs):
@@ -138,15 +133,39 @@ def _compress_all(
     return reports, errors
 
 
-def choose_best(reports: Mapping[int, CompressionReport], metric: str) -> int | None:
-    """Return the trial with the best bundle on the validation split; None if there is no bundle."""
+def choose_best(
+    reports: Mapping[int, CompressionReport], metric: str, means: Mapping[int, float]
+) -> int | None:
+    """Return the trial whose bundle is the best on the validation split; None without a bundle.
+
+    Args:
+        reports: By trial.
+        metric: What is compared.
+        means: What the trainings of a trial's configuration reach in the mean, where it was trained
+            again: a bundle then counts as that, less what compression cost it, for the training
+            that it was made of may be a lucky one.
+    """
     sign = 1 if METRICS[metric].higher_is_better else -1
-    values = {
-        number: sign * report.candidates[report.chosen].metrics[metric]
-        for number, report in reports.items()
-        if report.chosen is not None
-    }
+    values = {}
+    for number, report in reports.items():
+        if report.chosen is not None:
+            chosen = report.candidates[report.chosen]
+            values[number] = sign * chosen.metrics[metric]
+            if number in means:
+                values[number] = sign * means[number] - chosen.metric_drop
     return max(values, key=lambda number: values[number], default=None)
+
+
+def _means(trials: Sequence[TrialRecord], config: StudyConfig) -> dict[int, float]:
+    """Return the mean of each configuration that was trained again, by each of its trainings."""
+    confirmation = find_confirmation(trials, config)
+    if confirmation is None:
+        return {}
+    return {
+        repeat.trial.number: confirmed.mean
+        for confirmed in confirmation.ranked
+        for repeat in confirmed.repeats
+    }
 
 
 def _checkpoint(winner: Standing) -> Path:
@@ -180,6 +199,8 @@ def _job(
         lineage={
             "study": config.name,
             "trial": winner.trial.number,
+            **({} if winner.trial.repeats is None else {"repeats_trial": winner.trial.repeats}),
+            "seed": winner.trial.config.seed,
             "epoch": winner.epoch,
             "params": dict(winner.trial.params),
         },
@@ -200,7 +221,12 @@ def _describe(number: int, report: CompressionReport, metric: str) -> str:
 
 
 def _score_once(
-    ledger: Ledger, folder: Path, config: StudyConfig, winner: Standing, tell: Callable[[str], None]
+    ledger: Ledger,
+    folder: Path,
+    config: StudyConfig,
+    winner: Standing,
+    default: Path | None,
+    tell: Callable[[str], None],
 ) -> FinalScores:
     from search.scoring import score_test_split
     from trainables.bundle.export import with_test_metrics
@@ -216,6 +242,7 @@ def _score_once(
             PreparedData.open(_data_folder(ledger, folder)),
             trial=winner.trial.number,
             checkpoint=_checkpoint(winner),
+            default=default,
             bundle=bundle,
         )
         ledger.set_fact(SCORES_FACT, [*ledger.fact(SCORES_FACT, []), scores.to_dict()])

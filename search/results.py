@@ -1,72 +1,18 @@
-"""Leaderboard, winners: what a study found."""
+"""Leaderboard, confirmation, winners: what a study found."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from search.budgets import ReachedBudget, reached_budget
+from search.confirmation import Confirmation, choose_winners, find_confirmation
+from search.leaderboard import Standing, leaderboard
 from search.ledger import Ledger
 from search.study_config import StudyConfig, parse_study
-from search.trial_record import StoredCheckpoint, TrialRecord
+from search.trial_record import TrialRecord
 
 StudyStatus = Literal["running", "completed", "interrupted", "failed"]
 """running: a process works on it, or was killed; interrupted: can be resumed; failed: given up."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Standing:
-    """A trial's place on the leaderboard."""
-
-    rank: int
-    """1 is the best."""
-    trial: TrialRecord
-    """The trial."""
-    value: float
-    """Its best validation value of the study's metric."""
-    epoch: int
-    """The epoch that reached it."""
-    checkpoint: StoredCheckpoint | None
-    """That epoch's checkpoint, if it is still kept."""
-
-
-def leaderboard(
-    trials: Sequence[TrialRecord], metric: str, *, higher_is_better: bool
-) -> list[Standing]:
-    """Rank the trials by their best value; the earlier of two equals first.
-
-    Failed trials, and those that never reported, have no place.
-    """
-    sign = 1 if higher_is_better else -1
-    best = [
-        (trial, report)
-        for trial in trials
-        if trial.state != "failed"
-        and (report := trial.best_report(metric, higher_is_better=higher_is_better)) is not None
-    ]
-    best.sort(key=lambda pair: (-sign * pair[1].metrics[metric], pair[0].number))
-    return [
-        Standing(
-            rank=rank,
-            trial=trial,
-            value=report.metrics[metric],
-            epoch=report.epoch,
-            checkpoint=next((c for c in trial.checkpoints if c.epoch == report.epoch), None),
-        )
-        for rank, (trial, report) in enumerate(best, start=1)
-    ]
-
-
-def choose_winners(standings: Sequence[Standing], num_winners: int) -> list[Standing]:
-    """Return the best ended trials whose best checkpoint is still there, best first."""
-    ended = [
-        standing
-        for standing in standings
-        if standing.trial.state in ("completed", "stopped")
-        and standing.checkpoint is not None
-        and standing.checkpoint.path.is_dir()
-    ]
-    return ended[:num_winners]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +30,9 @@ class StudyResult:
     higher_is_better: bool
     """Whether its metric is maximized."""
     trials: tuple[TrialRecord, ...]
-    """Every trial, by number."""
+    """Every trial of the search, by number."""
+    repeats: tuple[TrialRecord, ...]
+    """Those that were trained again with other seeds."""
 
     @property
     def leaderboard(self) -> list[Standing]:
@@ -93,14 +41,22 @@ class StudyResult:
         return leaderboard(self.trials, metric, higher_is_better=self.higher_is_better)
 
     @property
+    def confirmation(self) -> Confirmation | None:
+        """What training the best again said; None where none was."""
+        return find_confirmation((*self.trials, *self.repeats), self.config)
+
+    @property
     def best(self) -> Standing | None:
-        """The best trial."""
+        """The best trial: of those that were trained again, if any was, by their means."""
+        confirmation = self.confirmation
+        if confirmation is not None:
+            return confirmation.best.found
         return next(iter(self.leaderboard), None)
 
     @property
     def winners(self) -> list[Standing]:
-        """The trials that the study compresses."""
-        return choose_winners(self.leaderboard, self.config.winners)
+        """The trainings that the study compresses."""
+        return choose_winners((*self.trials, *self.repeats), self.config)
 
 
 def read_result(folder: Path) -> StudyResult:
@@ -111,11 +67,13 @@ def read_result(folder: Path) -> StudyResult:
     """
     with Ledger.read(folder) as ledger:
         config = parse_study(ledger.fact("config"), source=f"the study in {folder}")
+        trials = ledger.all_trials()
         return StudyResult(
             config=config,
             folder=folder,
             status=ledger.fact("status"),
             ended_by=reached_budget(config.search, ledger),
             higher_is_better=ledger.fact("higher_is_better"),
-            trials=tuple(ledger.trials()),
+            trials=tuple(trial for trial in trials if trial.repeats is None),
+            repeats=tuple(trial for trial in trials if trial.repeats is not None),
         )

@@ -38,7 +38,7 @@ class CheckpointKeeper:
         """Delete what a kill left behind: what no report speaks of, or no ended trial needs."""
         for trial_folder in _subfolders(self._folder):
             self._sweep(trial_folder)
-        for trial in self._ledger.trials():
+        for trial in self._ledger.all_trials():
             if trial.state != "running":
                 self.tidy(trial.number)
         for checkpoint in self._ledger.checkpoints():
@@ -74,7 +74,9 @@ class CheckpointKeeper:
             if not checkpoint.resumable:
                 continue
             if _size(checkpoint.path) == checkpoint.num_bytes:
-                return checkpoint, damaged
+                if (checkpoint.path / TRAINING_FOLDER).is_dir():
+                    return checkpoint, damaged
+                continue
             self.drop(checkpoint)
             damaged.append(checkpoint)
         return None, damaged
@@ -111,6 +113,7 @@ class CheckpointKeeper:
             return
         sign = 1 if self._higher_is_better else -1
         ranked: list[tuple[float, TrialRecord]] = []
+        # Those that were trained again stay: one of them becomes the bundle.
         for trial in self._ledger.trials():
             best = trial.best_report(self._metric, higher_is_better=self._higher_is_better)
             if best is not None and trial.state != "failed":

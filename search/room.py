@@ -230,10 +230,10 @@ def variant_seconds(
         for _ in range(count_trials(config))
     ]
     distinct = {
-        (trial.augmentation, trial.augmentation_rate, _mean_share(trial), trial.tuned_layers)
+        (trial.augmentation, trial.augmentation_rate, _mean_share(trial), _cut(trial))
         for trial in trials
     }
-    times = (share * num_rows[0] * by_cut.get(layers, 0.0) for _, _, share, layers in distinct)
+    times = (share * num_rows[0] * by_cut.get(cut, 0.0) for _, _, share, cut in distinct)
     return tuple(seconds for seconds in times if seconds)
 
 
@@ -241,18 +241,23 @@ def _mean_share(trial: TrialConfig) -> float:
     return fmean(trial.varied_share(epoch) for epoch in range(1, trial.epochs + 1))
 
 
+def _cut(trial: TrialConfig) -> tuple[int | None, int | None]:
+    """Return the layers that a trial has and trains: between them lies what is frozen."""
+    return trial.encoder_layers, trial.top_layers
+
+
 def _frozen_row_seconds(
     footprints: Sequence[Footprint], encoder: Path, num_rows: Sequence[int]
-) -> dict[int | None, float]:
-    """Return how long the frozen layers take for a row, by the number of tuned ones."""
-    layers = EncoderShape.read(encoder).layers
+) -> dict[tuple[int | None, int | None], float]:
+    """Return how long the frozen layers take for a row, by the layers that there are and train."""
+    all_layers = EncoderShape.read(encoder).layers
     return {
-        found.trial.tuned_layers: found.evaluate_seconds
-        * (layers - found.trial.tuned_layers)
-        / found.trial.tuned_layers
+        _cut(found.trial): found.evaluate_seconds
+        * ((found.trial.encoder_layers or all_layers) - tuned)
+        / tuned
         / max(1, num_rows[1])
         for found in footprints
-        if found.trial.tuned_layers is not None
+        if (tuned := found.trial.top_layers) is not None
     }
 
 

@@ -11,6 +11,7 @@ from search.final_scores import (
     BASELINES,
     BUNDLE,
     CEILING,
+    DEFAULT,
     LABELS,
     POPULARITY,
     WINNER,
@@ -37,7 +38,13 @@ from trainables.task import TASK_METRICS
 
 
 def score_test_split(
-    config: StudyConfig, data: PreparedData, *, trial: int, checkpoint: Path, bundle: Path
+    config: StudyConfig,
+    data: PreparedData,
+    *,
+    trial: int,
+    checkpoint: Path,
+    default: Path | None,
+    bundle: Path,
 ) -> FinalScores:
     """Score the test rows with everything that the report compares.
 
@@ -46,6 +53,7 @@ def score_test_split(
         data: What its trials were trained on.
         trial: The winner's number.
         checkpoint: The winner's best checkpoint.
+        default: That of the default configuration; None where there is none.
         bundle: What was made of it.
     """
     rows = data.rows("test")
@@ -53,6 +61,8 @@ def score_test_split(
         BUNDLE: score_bundle(bundle, rows),
         WINNER: predict_probabilities(load_model(checkpoint), rows),
     }
+    if default is not None and default != checkpoint:
+        probabilities[DEFAULT] = predict_probabilities(load_model(default), rows)
     others, note = _references(config, rows)
     probabilities.update(others)
     metrics = _metrics(config, rows)

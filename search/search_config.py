@@ -6,8 +6,14 @@ from typing import Literal
 
 from spaces.parameters import Value
 
-AlgorithmName = Literal["grid", "random", "sobol", "tpe", "gp", "cmaes"]
+AlgorithmName = Literal["grid", "random", "sobol", "tpe", "gp", "cmaes", "nsga2"]
 SchedulerName = Literal["none", "asha", "hyperband", "median"]
+
+ObjectiveName = Literal["latency_ms", "size_mb", "train_seconds"]
+"""What a search may keep low beside its metric."""
+
+SINGLE_OBJECTIVE: tuple[AlgorithmName | SchedulerName, ...] = ("gp", "cmaes", "hyperband", "median")
+"""Algorithms and schedulers that know one objective alone."""
 
 SCHEDULER_SETTINGS: dict[SchedulerName, tuple[str, ...]] = {
     "none": (),
@@ -25,17 +31,30 @@ class SearchConfig:
     algorithm: AlgorithmName = "tpe"
     """grid: every point in order; random: independent draws; sobol: draws that fill the space
     evenly; tpe: Bayesian (Bergstra et al. 2011, through Optuna); gp: Bayesian by a Gaussian
-    process, for few and long trials; cmaes: an evolution strategy, for many trials over numbers."""
+    process, for few and long trials; cmaes: an evolution strategy, for many trials over numbers;
+    nsga2: a genetic algorithm, for several objectives and many trials (Deb et al. 2002)."""
     scheduler: SchedulerName = "asha"
     """none: every trial runs to its end; asha: successive halving (Li et al. 2020); hyperband: that
     in brackets of different grace epochs (Li et al. 2018); median: stops what is worse than the
-    median of the others (Golovin et al. 2017)."""
+    median of the others (Golovin et al. 2017). With several objectives asha orders a rung by
+    non-domination (Schmucker et al. 2021)."""
     trials: int = 24
     """Trials of the study; a finite space may have fewer points."""
     epochs: int = 3
     """Passes over the training rows of a trial that isn't stopped early."""
     metric: str = "roc_auc"
     """What is optimized, measured on the validation split."""
+    objectives: tuple[ObjectiveName, ...] = ()
+    """What is to be low beside it: latency_ms, one row of the exported model on one thread;
+    size_mb, its file; train_seconds, of a whole trial at the speed of its epochs so far. The first
+    two are measured once for each shape of model that the space has, untrained, in int8 and not
+    pruned. The report shows the Pareto front; the metric chooses from it."""
+    max_latency_ms: float | None = None
+    """A trial whose model, measured so, takes longer isn't trained, and doesn't count as one. What
+    a bundle may take is ``compression.max_latency_ms``."""
+    max_size_mb: float | None = None
+    """A trial whose model, measured so, is larger isn't trained, and doesn't count as one. What a
+    bundle may take is ``compression.max_size_mb``."""
     seed: int = 0
     """Seeds the points and the trials."""
     reduction_factor: int = 3
@@ -51,16 +70,30 @@ class SearchConfig:
     """Value of the metric at which the search ends; running trials stop at their next report."""
     max_hours: float | None = None
     """Hours of wall time, over all runs of the study, after which the search ends; running trials
-    stop at their next report."""
+    stop at their next report, and none is trained again."""
     max_trial_hours: float | None = None
     """Hours of training, summed over all trials, after which the search ends; running trials stop
-    at their next report."""
+    at their next report, and none is trained again."""
     patience: int | None = None
     """Trials in a row that ended without a new best, after which no new one starts; running trials
     go on. A trial that failed doesn't count: it says nothing of what could be found."""
     start_from: tuple[Mapping[str, Value], ...] = ()
     """Points to try first, in this order, before the algorithm's own. What a point leaves out gets
     its default if the space has it, else the middle of its range, or the first of its choices."""
+    warm_start: tuple[str, ...] = ()
+    """Folders of earlier studies. The best points of each come first, after ``start_from``; tpe, gp
+    and cmaes learn from all their trials on the same data; and a trial that one of them ran to its
+    end, with equal settings, data, encoder, seed and software, is taken over instead of run."""
+    default_trial: bool = True
+    """Whether the first trial after those of ``start_from`` is the default configuration:
+    ClickTune's own values where the space has them, else the middle of a range, the first of the
+    choices, or the most layers. What the search finds is measured against it."""
+    confirm_trials: int = 3
+    """How many of the best trials (at least ``winners``), and the default, are trained again to
+    their end with other seeds, once the search is over. Their means choose the winner: the best of
+    many trials is also the luckiest. 0: none, and the search's own values choose."""
+    confirm_seeds: int = 2
+    """With how many other seeds; from 2 on there are intervals."""
     max_failures: int = 1
     """Times that a trial is tried again after it failed, from its last checkpoint."""
     max_epoch_minutes: float | None = None
@@ -78,6 +111,8 @@ class SearchConfig:
             ("brackets", 1),
             ("min_peers", 1),
             ("patience", 1),
+            ("confirm_trials", 0),
+            ("confirm_seeds", 1),
             ("max_failures", 0),
             ("seed", 0),
         ):
@@ -91,6 +126,8 @@ class SearchConfig:
             "max_hours",
             "max_trial_hours",
             "max_epoch_minutes",
+            "max_latency_ms",
+            "max_size_mb",
         ):
             value = getattr(self, name)
             if value is not None and value <= 0:
@@ -101,6 +138,25 @@ class SearchConfig:
                 f"{self.epochs} epochs, so {self.scheduler} would never stop one; lower it, or "
                 "write scheduler: none"
             )
+
+        self._check_objectives()
+
+    def _check_objectives(self) -> None:
+        if len(set(self.objectives)) < len(self.objectives):
+            raise ValueError(f"search.objectives names one twice, got {list(self.objectives)}")
+        for name, value in (("algorithm", self.algorithm), ("scheduler", self.scheduler)):
+            if self.objectives and value in SINGLE_OBJECTIVE:
+                fitting = "tpe or nsga2" if name == "algorithm" else "asha or none"
+                raise ValueError(
+                    f"search.{name} is {value}, which knows one objective, but search.objectives "
+                    f"names {', '.join(self.objectives)} beside the metric; use {fitting}"
+                )
+
+    @property
+    def needs_shape_costs(self) -> bool:
+        """Whether the latency or the size of models has to be known before they are trained."""
+        limits = (self.max_latency_ms, self.max_size_mb)
+        return bool({"latency_ms", "size_mb"} & set(self.objectives)) or limits != (None, None)
 
     def _uses(self, setting: str) -> bool:
         return setting in SCHEDULER_SETTINGS[self.scheduler]

@@ -36,12 +36,12 @@ def single_trial(config: StudyConfig, chosen: Mapping[str, Any]) -> TrialConfig:
     values = {"epochs": config.search.epochs, "seed": config.search.seed, **constants, **chosen}
     trial = TrialConfig(**values)
     check_models([trial.augmentation], config.augmentation)
-    if trial.tuned_layers is not None:
-        layers = num_layers(find_encoder(config.encoder))
-        if trial.tuned_layers > layers:
+    for name in ("encoder_layers", "tuned_layers"):
+        value, layers = getattr(trial, name), num_layers(find_encoder(config.encoder))
+        if value is not None and value > layers:
             raise ValueError(
-                f"tuned_layers is {trial.tuned_layers}, but encoder {config.encoder.name!r} has "
-                f"{layers} layers; use at most {layers}, or leave it out to train everything"
+                f"{name} is {value}, but encoder {config.encoder.name!r} has {layers} layers; use "
+                f"at most {layers}, or leave it out to take all"
             )
     return trial
 

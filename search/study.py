@@ -12,23 +12,38 @@ from typing import TYPE_CHECKING, Any, Self
 from cluster.resources import Capacity, local_capacity
 from search.budgets import reached_budget
 from search.conductor import Conductor
+from search.confirmation import missing_repeats
+from search.earlier_studies import (
+    EARLIER_FACT,
+    LIBRARIES_FACT,
+    EarlierStudies,
+    check_earlier,
+    read_earlier,
+)
 from search.events import OnEvent, StudyEvent, ignore_event
 from search.failures import StudyHaltedError
 from search.ledger import Ledger
 from search.machines import cluster_capacity, settle_precision_there, with_gpu_memory
 from search.results import StudyResult, StudyStatus, read_result
+from search.shape_costs import (
+    SHAPE_COSTS_FACT,
+    check_limits,
+    find_shapes,
+    measured_costs,
+)
 from search.study_changes import check_data, check_folder
 from search.study_config import StudyConfig, dump_study, load_study
 from search.study_plan import (
     DataFacts,
     StudyPlan,
+    check_layers,
     check_metric,
-    check_tuned_layers,
     count_trials,
     make_plan,
 )
 from search.task_checks import check_lessons
 from trainables.augmentation.models import check_models
+from trainables.bundle.export import library_versions
 from trainables.deepspeed_config import settle_precision
 from trainables.encoder import encoder_fingerprint, find_encoder
 from trainables.trial_setup import TrialSetup
@@ -90,7 +105,7 @@ class Study:
         Raises:
             ValueError: if a trial doesn't fit, or the encoder is missing.
         """
-        check_tuned_layers(self.config, find_encoder(self.config.encoder))
+        check_layers(self.config, find_encoder(self.config.encoder))
         check_models(self.config.augmentations(), self.config.augmentation)
         return self._plan(self._capacity(address), None)
 
@@ -163,8 +178,12 @@ class Study:
         if Ledger.exists(self.folder):
             check_folder(self.folder, self.config, resume=resume)
         encoder_folder = find_encoder(self.config.encoder)
-        check_tuned_layers(self.config, encoder_folder)
+        check_layers(self.config, encoder_folder)
         check_models(self.config.augmentations(), self.config.augmentation)
+        if not Ledger.exists(self.folder):
+            check_earlier(self.config)
+        if self.config.search.needs_shape_costs:
+            find_shapes(self.config)
         if address is None:
             capacity = local_capacity()
             make_plan(self.config, self.folder, capacity, None)
@@ -228,9 +247,34 @@ class Study:
             table.bad_rows.write(self.folder / BAD_ROWS_FILE)
         self._check_prepared(data)
         setup = self._setup(data, encoder_fingerprint(find_encoder(self.config.encoder)))
+        facts = _facts(data, table.fingerprint)
+        if not Ledger.exists(self.folder):
+            facts |= self._shape_costs(data, on_event) | self._earlier(setup, on_event)
         connected = functools.partial(self._connected, address, table, costs, plan, on_event)
-        self._run(setup, _facts(data, table.fingerprint), connected, on_event)
+        self._run(setup, facts, connected, on_event)
         return read_result(self.folder)
+
+    def _shape_costs(self, data: "PreparedData", on_event: OnEvent) -> dict[str, Any]:
+        """Measure what the space's models will cost, where a new study asks for it."""
+        if not self.config.search.needs_shape_costs:
+            return {}
+        shapes = len(find_shapes(self.config))
+        message = f"measuring latency and size of {shapes} shapes of model"
+        on_event(StudyEvent(kind="note", message=message))
+        costs = measured_costs(self.config, data)
+        check_limits(self.config, costs)
+        return {SHAPE_COSTS_FACT: costs}
+
+    def _earlier(self, setup: TrialSetup, on_event: OnEvent) -> dict[str, Any]:
+        """Read what earlier studies know; a resume goes by that, whatever became of them."""
+        earlier = read_earlier(
+            self.config,
+            data_fingerprint=setup.data_fingerprint,
+            encoder_fingerprint=setup.encoder_fingerprint,
+        )
+        for message in earlier.notes:
+            on_event(StudyEvent(kind="note", message=message))
+        return {EARLIER_FACT: earlier.to_dict()}
 
     def _costs_if_tight(
         self, table: "ClickTable", capacity: Capacity, on_event: OnEvent
@@ -293,11 +337,15 @@ class Study:
             "status": "running",
             "higher_is_better": higher_is_better,
             "encoder_fingerprint": setup.encoder_fingerprint,
+            LIBRARIES_FACT: library_versions(),
             "created_at": time.time(),
         }
         with contextlib.ExitStack() as stack:
             if Ledger.exists(self.folder):
                 ledger = stack.enter_context(Ledger.open(self.folder))
+                if ledger.fact(LIBRARIES_FACT) != library_versions():
+                    # Its trials were trained with several, so none is equal to another study's.
+                    ledger.set_fact(LIBRARIES_FACT, None)
                 is_over = self._is_over(ledger, on_event)
                 # One that ended may have been killed before it noted so.
                 plan = None if is_over else stack.enter_context(connected())
@@ -313,24 +361,33 @@ class Study:
             setup = dataclasses.replace(
                 setup, resources=plan.config.resources, deepspeed=plan.config.deepspeed
             )
+            earlier = EarlierStudies.from_dict(ledger.fact(EARLIER_FACT))
             conductor = Conductor(
                 self.config,
                 setup,
                 ledger,
                 self.folder.absolute(),
-                higher_is_better=higher_is_better,
                 on_event=on_event,
+                earlier=earlier,
             )
             self._run_trials(conductor, setup, ledger, plan.num_concurrent, on_event)
 
     def _is_over(self, ledger: Ledger, on_event: OnEvent) -> bool:
         """Return whether no trial is left to run, and tell it if a budget is the reason."""
-        trials = ledger.trials()
-        all_ended = all(trial.state != "running" for trial in trials)
-        if all_ended and len(trials) >= count_trials(self.config):
-            return True
+        trials = ledger.all_trials()
+        searched = [trial for trial in trials if trial.repeats is None]
         reached = reached_budget(self.config.search, ledger)
-        if reached is None or not (all_ended or reached.stops_running):
+        all_ended = all(trial.state != "running" for trial in searched)
+        is_searched = all_ended or (reached is not None and reached.stops_running)
+        all_confirmed = (
+            is_searched
+            and all(trial.state != "running" for trial in trials if trial.repeats is not None)
+            and not missing_repeats(trials, self.config)
+        )
+        num_trained = sum(not trial.is_left_out for trial in searched)
+        if all_ended and all_confirmed and num_trained >= count_trials(self.config):
+            return True
+        if reached is None or not (all_confirmed or reached.is_time):
             return False
         text = f"the search has ended: {reached.reason}; with another search.{reached.name}"
         on_event(StudyEvent(kind="note", message=f"{text} it would go on"))

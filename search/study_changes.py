@@ -13,6 +13,8 @@ FREE_TO_CHANGE = (
     "search.max_hours",
     "search.max_trial_hours",
     "search.patience",
+    "search.confirm_trials",
+    "search.confirm_seeds",
     "search.max_failures",
     "search.max_epoch_minutes",
     "search.checkpoint_budget_gb",

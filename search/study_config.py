@@ -13,12 +13,13 @@ import yaml
 from pydantic import ConfigDict, PlainValidator, TypeAdapter, ValidationError
 
 from cluster.resources import TrialResources
+from search.algorithms.distinct import effective_key
 from search.algorithms.unit_cube import shared_numbers
 from search.search_config import AlgorithmName as AlgorithmName
 from search.search_config import SearchConfig as SearchConfig
 from search.study_errors import describe_mistakes, section_fields
 from search.task_checks import check_task
-from spaces.given_points import complete_points
+from spaces.given_points import complete_point, complete_points
 from spaces.parameters import Value
 from spaces.space import Space
 from spaces.spelling import nearest
@@ -98,12 +99,26 @@ class StudyConfig:
         return tuple(map(str, varied.choices or ()))
 
     def start_points(self) -> tuple[dict[str, Value], ...]:
-        """Return the whole points with which the search starts.
+        """Return the whole points with which the search starts: those given, then the default.
 
         Raises:
             ValueError: if one isn't in the space, or trains the same model as one before it.
         """
-        return complete_points(self.space, self.search.start_from, where="search.start_from")
+        given = complete_points(self.space, self.search.start_from, where="search.start_from")
+        default = self.default_point()
+        if default is None or effective_key(default) in map(effective_key, given):
+            return given
+        return (*given, default)
+
+    def default_point(self) -> dict[str, Value] | None:
+        """Return the default configuration's point; None if the study has no such trial."""
+        if not self.search.default_trial:
+            return None
+        try:
+            return complete_point(self.space, {})
+        except ValueError:
+            # It breaks a constraint.
+            return None
 
     def _check_space(self) -> None:
         if self.search.algorithm == "grid" and (names := self.space.continuous()):
@@ -129,10 +144,20 @@ class StudyConfig:
 
     def _check_inputs(self) -> None:
         columns = self.data.columns
+        for name, has_any, keys in (
+            ("category_swap", bool(columns.categorical), "categorical columns"),
+            ("category_dropout", bool(columns.categorical), "categorical columns"),
+            ("timestamp_jitter", bool(columns.time_features), "time_features"),
+        ):
+            if name in self.space.parameters and not has_any:
+                raise ValueError(
+                    f"space.{name} varies fields, but data.columns names no {keys}; name some, or "
+                    f"leave {name} out"
+                )
         parameter = self.space.parameters.get("inputs")
         chosen = () if parameter is None else parameter.extremes()
         for inputs, has_any, keys in (
-            ("text", columns.text, "text"),
+            ("text", bool(columns.text), "text"),
             ("fields", columns.has_fields, "categorical, numeric or time_features"),
         ):
             if inputs in chosen and not has_any:

@@ -112,21 +112,22 @@ def make_plan(
     )
 
 
-def check_tuned_layers(config: StudyConfig, encoder_folder: Path) -> None:
-    """Refuse a space whose trials tune more layers than the encoder has.
+def check_layers(config: StudyConfig, encoder_folder: Path) -> None:
+    """Refuse a space whose trials have or tune more layers than the encoder has.
 
     Raises:
         ValueError: with both numbers.
     """
-    parameter = config.space.parameters.get("tuned_layers")
-    if parameter is None:
-        return
-    most = max(value for value in parameter.extremes() if isinstance(value, int))
-    if most > (layers := num_layers(encoder_folder)):
-        raise ValueError(
-            f"space.tuned_layers may be {most}, but encoder {config.encoder.name!r} has {layers} "
-            f"layers; use at most {layers}, or leave tuned_layers out to train everything"
-        )
+    for name in ("encoder_layers", "tuned_layers"):
+        parameter = config.space.parameters.get(name)
+        if parameter is None:
+            continue
+        most = max(value for value in parameter.extremes() if isinstance(value, int))
+        if most > (layers := num_layers(encoder_folder)):
+            raise ValueError(
+                f"space.{name} may be {most}, but encoder {config.encoder.name!r} has {layers} "
+                f"layers; use at most {layers}, or leave {name} out to take all"
+            )
 
 
 def check_metric(config: StudyConfig, table: "ClickTable") -> None:
@@ -170,6 +171,15 @@ def count_trials(config: StudyConfig) -> int:
     """Return how many trials a study will have: a small space ends it early."""
     points = count_points(config.space)
     return config.search.trials if points is None else min(config.search.trials, points)
+
+
+def count_repeats(config: StudyConfig) -> int:
+    """Return how many trainings follow the search, with other seeds, at most."""
+    search, num_trials = config.search, count_trials(config)
+    if num_trials < 2 or not search.confirm_trials:
+        return 0
+    chosen = max(search.confirm_trials, config.winners) + (config.default_point() is not None)
+    return min(chosen, num_trials) * search.confirm_seeds
 
 
 def _notes_on_memory(

@@ -1,20 +1,26 @@
 """What a study found, in a few sentences."""
 
+from search.confirmation import Confirmation, Difference
 from search.evidence import RankedTrial, StudyEvidence
-from search.final_scores import BUNDLE, CEILING, LABELS, Score
-from search.formatting import format_duration, format_metric, format_params
+from search.final_scores import BUNDLE, CEILING, DEFAULT, LABELS, Score
+from search.formatting import format_change, format_duration, format_metric, format_params
 from search.study_plan import count_trials
+
+NUM_DECISIVE = 3
+"""Hyperparameters that a sentence names."""
 
 
 def summarize(evidence: StudyEvidence) -> list[str]:
     """Say what was searched, what won, by how much over the baseline, and what it costs."""
     sentences = [_searched(evidence)]
     if evidence.ended_by is not None:
-        sentences.append(f"The search ended early: {evidence.ended_by.reason}.")
+        sentences.append(f"The study ended early: {evidence.ended_by.reason}.")
     leader = evidence.ranking[0] if evidence.ranking else None
     if leader is not None and leader.best is not None:
         sentences.append(_won(evidence, leader))
+        sentences += _confirmed(evidence)
         sentences += _by_inputs(evidence)
+    sentences += _decisive(evidence)
     sentences += _scored(evidence)
     sentences += _costs(evidence)
     return sentences
@@ -33,12 +39,15 @@ def _searched(evidence: StudyEvidence) -> str:
     trials = evidence.trials
     search = evidence.config.search
     states = [trial.state for trial in trials]
+    num_left_out = sum(trial.is_left_out for trial in trials)
     text = (
-        f"{len(trials)} of {count_trials(evidence.config)} trials ({search.algorithm}, scheduler "
-        f"{search.scheduler}) searched {len(evidence.varied)} hyperparameters: "
+        f"{len(trials) - num_left_out} of {count_trials(evidence.config)} trials "
+        f"({search.algorithm}, scheduler {search.scheduler}) searched {len(evidence.varied)} hyperparameters: "
         f"{states.count('completed')} ran to their end, "
-        f"{states.count('stopped')} stopped early"
+        f"{states.count('stopped') - num_left_out} stopped early"
     )
+    if num_left_out:
+        text += f", {num_left_out} were left out because their models exceed a limit"
     if failed := states.count("failed"):
         text += f", {failed} failed"
     if running := states.count("running"):
@@ -51,10 +60,89 @@ def _won(evidence: StudyEvidence, leader: RankedTrial) -> str:
     assert leader.best is not None
     label, value = evidence.metric.label, leader.best.metrics[evidence.metric.name]
     verb = "leads" if any(t.state == "running" for t in evidence.trials) else "is best"
+    if evidence.confirmation is not None:
+        verb = "came first in the search"
     return (
         f"Trial {leader.trial.number} {verb} with validation {label} {format_metric(value)} "
         f"({format_params(evidence.varied_params(leader.trial))})."
     )
+
+
+def _confirmed(evidence: StudyEvidence) -> list[str]:
+    """Say what training again showed: the winner, luck, the default, and what is within noise."""
+    confirmation = evidence.confirmation
+    if confirmation is None:
+        if evidence.repeats:
+            return [
+                "Some trials were trained again with other seeds, but not yet all of them with one "
+                "of these; so the search's own values decide, of which the best is a lucky one."
+            ]
+        return []
+    best, first = confirmation.best, confirmation.first_found
+    seeds = max(len(confirmed.values) for confirmed in confirmation.ranked)
+    half = confirmation.half_interval(best)
+    mean = format_metric(best.mean) + ("" if half is None else f" (± {half:.4f})")
+    text = (
+        f"Trained again with {seeds} other seed{'s' if seeds > 1 else ''}, trial "
+        f"{best.found.trial.number} has the best mean, {mean}"
+    )
+    if first is not best:
+        text += f"; trial {first.found.trial.number} reaches {format_metric(first.mean)}"
+    sentences = [f"{text}. {_luck(evidence, confirmation)}"]
+    if len(confirmation.ranked) > 1:
+        second = confirmation.ranked[1]
+        apart = confirmation.difference(best, second)
+        if apart.half_interval is not None and not apart.is_clear:
+            sentences.append(
+                f"The second, trial {second.found.trial.number}, is within noise of it: they are "
+                f"{_apart(apart)} apart."
+            )
+    default = confirmation.default
+    if default is best:
+        sentences.append("That is the default configuration: the search found nothing better.")
+    elif default is not None:
+        gain = confirmation.difference(best, default)
+        verdict = ""
+        if gain.half_interval is None:
+            verdict = ", without an interval, as one seed gives none"
+        elif not gain.is_clear:
+            verdict = ", which is no significant gain"
+        sentences.append(
+            f"Against the default configuration (trial {default.found.trial.number}) that is "
+            f"{_apart(gain)}{verdict}."
+        )
+    return sentences
+
+
+def _luck(evidence: StudyEvidence, confirmation: Confirmation) -> str:
+    """Say how far the search's best value is from what other seeds give."""
+    first = confirmation.first_found
+    sign = 1 if evidence.metric.higher_is_better else -1
+    luck = sign * (first.found.value - first.mean)
+    value = f"In the search trial {first.found.trial.number} had {format_metric(first.found.value)}"
+    if luck > 0:
+        return f"{value}, {luck:.4f} better than with other seeds: that much was luck."
+    return f"{value}, no better than with other seeds."
+
+
+def _apart(difference: Difference) -> str:
+    if difference.half_interval is None:
+        return format_change(difference.value)
+    low, high = (difference.value + side * difference.half_interval for side in (-1, 1))
+    return f"{format_change(difference.value)} ({format_change(low)} to {format_change(high)})"
+
+
+def _decisive(evidence: StudyEvidence) -> list[str]:
+    """Say which hyperparameters decided, and from how many trials that is known."""
+    found = evidence.importances
+    if found is None:
+        return []
+    first = list(found.shares.items())[:NUM_DECISIVE]
+    shares = ", ".join(f"{name} ({share:.0%})" for name, share in first)
+    return [
+        f"What tells the best {found.num_best} of {found.num_trials} trials from the others is "
+        f"mostly {shares}, by PED-ANOVA."
+    ]
 
 
 def _by_inputs(evidence: StudyEvidence) -> list[str]:
@@ -78,13 +166,14 @@ def _scored(evidence: StudyEvidence) -> list[str]:
     metric = evidence.metric
     scores = evidence.scores.scores[metric.name]
     text = (
-        f"On the test split the bundle of trial {evidence.scores.trial} reaches {metric.label} "
-        f"{format_interval(scores[BUNDLE])}"
+        f"On the test split the bundle of trial {evidence.name(evidence.scores.trial)} reaches "
+        f"{metric.label} {format_interval(scores[BUNDLE])}"
     )
     for model, lift in evidence.scores.lift[metric.name].items():
         # A metric that is minimized is better where the difference is negative.
         side = "above" if lift.value >= 0 else "below"
-        text += f", {abs(lift.value):.4f} {side} {LABELS[model]}"
+        name = f"the {LABELS[model]}" if model == DEFAULT else LABELS[model]
+        text += f", {abs(lift.value):.4f} {side} {name}"
         if lift.low is not None and lift.high is not None:
             text += f" (95 % interval of the difference {lift.low:+.4f} to {lift.high:+.4f})"
     if CEILING in scores:

@@ -22,8 +22,9 @@ from search.formatting import (
     format_params,
 )
 from search.room import TrialCosts, expected_epochs
-from search.study_plan import StudyPlan
+from search.study_plan import StudyPlan, count_repeats
 from search.summary import format_interval, summarize
+from search.trial_record import TrialRecord
 from trainables.data.describe import PartDescription
 from trainables.metrics import METRICS
 
@@ -112,9 +113,58 @@ def _leaderboard_row(row: RankedTrial, evidence: StudyEvidence) -> tuple[str, ..
         str(row.trial.number),
         f"{row.trial.last_epoch}/{evidence.config.search.epochs}",
         format_metric(value),
-        STATE_WORDS[row.trial.state],
+        _state(row.trial),
         format_params(evidence.varied_params(row.trial)),
     )
+
+
+def front_table(evidence: StudyEvidence) -> Table:
+    """Draw the trials that no other one beats in every objective."""
+    objectives = evidence.config.search.objectives
+    table = new_table(f"Pareto front of {evidence.metric.name}, {', '.join(objectives)}")
+    for name in ("trial", evidence.metric.name, *objectives):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("hyperparameters")
+    for row in evidence.front:
+        assert row.best is not None
+        costs = row.trial.reports[-1].metrics
+        table.add_row(
+            str(row.trial.number),
+            format_metric(row.best.metrics[evidence.metric.name]),
+            *(f"{costs[name]:.2f}" for name in objectives),
+            format_params(evidence.varied_params(row.trial)),
+        )
+    return table
+
+
+def _state(trial: TrialRecord) -> str:
+    if trial.is_left_out:
+        return "left out"
+    return STATE_WORDS[trial.state] + (", taken over" if trial.reused else "")
+
+
+def confirmation_table(evidence: StudyEvidence) -> Table:
+    """Draw what was trained again with other seeds, the best mean first."""
+    confirmation = evidence.confirmation
+    assert confirmation is not None
+    table = new_table(f"trained again with other seeds, {evidence.metric.label} on validation")
+    for name in ("trial", "in the search", "again, mean", "95 % interval", "each"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("hyperparameters")
+    for place, confirmed in enumerate(confirmation.ranked):
+        trial = confirmed.found.trial
+        half = confirmation.half_interval(confirmed)
+        params = format_params(evidence.varied_params(trial))
+        table.add_row(
+            str(trial.number),
+            format_metric(confirmed.found.value),
+            format_metric(confirmed.mean),
+            "" if half is None else f"± {half:.4f}",
+            ", ".join(format_metric(value) for value in confirmed.values),
+            f"default: {params}" if confirmed is confirmation.default else params,
+            style="bold" if place == 0 else None,
+        )
+    return table
 
 
 def compression_table(evidence: StudyEvidence) -> Table:
@@ -128,7 +178,7 @@ def compression_table(evidence: StudyEvidence) -> Table:
             is_bundle = place == report.chosen and number == evidence.best
             mark = "bundle" if is_bundle else "chosen" if place == report.chosen else ""
             table.add_row(
-                str(number),
+                evidence.name(number),
                 f"{candidate.keep_fraction:.0%}",
                 candidate.precision,
                 format_metric(candidate.metrics[evidence.metric.name]),
@@ -194,6 +244,8 @@ def print_plan(console: Console, plan: StudyPlan) -> None:
     if plan.rungs:
         rungs = format_numbers(plan.rungs)
         say(console, f"{config.search.scheduler} may stop a trial after epoch {rungs}")
+    if repeats := count_repeats(config):
+        say(console, f"then up to {repeats} trainings again of the best, with other seeds")
     if budgets := describe_budgets(config.search):
         say(console, f"the search ends early {' or '.join(budgets)}")
     for note in plan.notes:
@@ -242,7 +294,7 @@ def print_costs(console: Console, plan: StudyPlan, costs: TrialCosts) -> None:
     say(console, line)
     if (limit := costs.search.max_hours) is not None and seconds > limit * 3600:
         say(console, f"search.max_hours ends it before, after {format_duration(limit * 3600)}")
-    say(console, "compressing the winners comes on top")
+    say(console, "training the best again and compressing the winners come on top")
 
 
 def print_evidence(console: Console, evidence: StudyEvidence) -> None:
@@ -251,6 +303,10 @@ def print_evidence(console: Console, evidence: StudyEvidence) -> None:
         console.print(leaderboard_table(evidence))
     if len(evidence.ranking) > MAX_TRIALS:
         console.print(f"and {len(evidence.ranking) - MAX_TRIALS} more in the report")
+    if evidence.front:
+        console.print(front_table(evidence))
+    if evidence.confirmation is not None:
+        console.print(confirmation_table(evidence))
     if evidence.compressions:
         console.print(compression_table(evidence))
     if evidence.scores is not None:

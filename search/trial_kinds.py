@@ -70,6 +70,8 @@ def sizes_to_measure(kinds: Mapping[TrialConfig, float]) -> list[TrialConfig]:
 def describe_kind(kind: TrialConfig) -> str:
     """Name a kind of trial as a study file would."""
     words = [f"{kind.batch_name} {kind.batch}", f"method {kind.method}"]
+    if kind.encoder_layers is not None:
+        words.append(f"encoder_layers {kind.encoder_layers}")
     if kind.tuned_layers is not None:
         words.append(f"tuned_layers {kind.tuned_layers}")
     if kind.inputs != "all":
@@ -86,7 +88,8 @@ def _kind(point: Mapping[str, Value], config: StudyConfig) -> TrialConfig:
         batch_tokens=trial.batch_tokens,
         # Without text there is no encoder to tune.
         method="lora" if trial.inputs == "fields" else trial.method,
-        tuned_layers=None if trial.inputs == "fields" else trial.tuned_layers,
+        encoder_layers=None if trial.inputs == "fields" else trial.encoder_layers,
+        tuned_layers=None if trial.inputs == "fields" else trial.top_layers,
         inputs=trial.inputs,
         field_units=int(_largest(config, "field_units", trial.field_units)),
         lora_rank=int(_largest(config, "lora_rank", trial.lora_rank)),

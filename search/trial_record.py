@@ -75,11 +75,25 @@ class TrialRecord:
     """In the order of epochs."""
     checkpoints: tuple[StoredCheckpoint, ...]
     """Those still on disk, in the order of epochs."""
+    repeats: int | None = None
+    """The trial of the search that it trains again with another seed; None: it is one itself."""
+    reused: str | None = None
+    """The trial of an earlier study that it was taken over from; None: it was trained here."""
 
     @property
     def last_epoch(self) -> int:
         """Finished epochs that were reported."""
         return self.reports[-1].epoch if self.reports else 0
+
+    @property
+    def is_left_out(self) -> bool:
+        """Whether it was stopped before its first step, because its model would exceed a limit."""
+        return self.state == "stopped" and not self.reports
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it was trained to its end."""
+        return self.state == "completed"
 
     @property
     def seconds(self) -> float:
@@ -91,3 +105,10 @@ class TrialRecord:
         sign = 1 if higher_is_better else -1
         reports = [report for report in self.reports if metric in report.metrics]
         return max(reports, key=lambda report: sign * report.metrics[metric], default=None)
+
+
+def say_trial(trial: TrialRecord) -> str:
+    """Write which trial it is: trial 7, or trial 7 again with seed 1."""
+    if trial.repeats is None:
+        return f"trial {trial.number}"
+    return f"trial {trial.repeats} again with seed {trial.config.seed}"

@@ -11,6 +11,9 @@ from spaces.space import Space
 from spaces.spelling import nearest
 from spaces.trial_config import TrialConfig
 
+ALL_BY_DEFAULT = ("encoder_layers", "tuned_layers")
+"""Settings that mean all there are where they are left out: nearest to that is the most."""
+
 
 def complete_points(
     space: Space, given: Sequence[Mapping[str, Value]], *, where: str
@@ -103,6 +106,8 @@ def _find(parameter: Parameter, value: Value) -> Value | None:
 
 def _usual(name: str, parameter: Parameter) -> Value:
     default = getattr(TrialConfig(), name)
+    if name in ALL_BY_DEFAULT:
+        return max(v for v in parameter.extremes() if isinstance(v, int))
     found = None if default is None else _find(parameter, default)
     return _middle(parameter) if found is None else found
 

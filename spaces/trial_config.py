@@ -23,8 +23,14 @@ Augmentation = Literal[
 Schedule = Literal["constant", "fade_out"]
 """How the share of varied rows goes on: the same in all epochs, or down to none in the last."""
 
-Method = Literal["full", "lora"]
-"""Which weights train: all of them, or low-rank adapters (Hu et al. 2021)."""
+Method = Literal["full", "lora", "rslora", "dora", "ia3"]
+"""Which weights train: all of them, or adapters. ``lora``: low-rank ones (Hu et al. 2021);
+``rslora``: scaled by the root of the rank (Kalajdzievski 2023); ``dora``: beside a magnitude of
+each output's own (Liu et al. 2024); ``ia3``: factors of keys, values and inner units alone (Liu et
+al. 2022)."""
+
+RANKED_METHODS: tuple[Method, ...] = ("lora", "rslora", "dora")
+"""Methods that have a rank."""
 
 Inputs = Literal["all", "text", "fields"]
 """What of a row a model sees: everything that the table has, or its text or fields alone."""
@@ -53,6 +59,7 @@ TEXT_SETTINGS = (
     *AUGMENTATION_SETTINGS,
     "method",
     "lora_rank",
+    "encoder_layers",
     "tuned_layers",
 )
 """What a trial without text ignores."""
@@ -114,10 +121,14 @@ class TrialConfig:
     method: Method = "lora"
     """Which weights train; the task's head always does."""
     lora_rank: int = 8
-    """Rank of the adapters; unused unless the method is lora."""
+    """Rank of the adapters; unused by the methods ``full`` and ``ia3``."""
+    encoder_layers: int | None = None
+    """How many layers of the encoder the model has, the lowest ones; without the others it is
+    smaller and faster, in training and in serving. None: all."""
     tuned_layers: int | None = None
-    """How many top layers of the encoder train, by adapters or in full; its embeddings and the
-    layers below are frozen and run without dropout. None: all layers, and no such freezing."""
+    """How many top layers of the model's encoder train, by adapters or in full; its embeddings and
+    the layers below are frozen and run without dropout. As many as ``encoder_layers``, or more,
+    tune all of these with frozen embeddings. None: all layers, and no such freezing."""
     inputs: Inputs = "all"
     """What of a row the model sees."""
     field_units: int = 32
@@ -129,7 +140,8 @@ class TrialConfig:
     architecture: Architecture = "cross_encoder"
     """How the model reads two segments."""
     category_swap: float = 0.0
-    """Probability that a category is another row's while training, such as another ad format."""
+    """Probability that a category is another row's while training, such as another ad format
+    where the format isn't part of a placement."""
     category_dropout: float = 0.0
     """Probability of hiding a category while training, so that the model learns to do without; what
     is hidden looks missing."""
@@ -169,13 +181,22 @@ class TrialConfig:
                 f"lora_rank must be at least 1, got {self.lora_rank}; "
                 "use method: full to train without adapters"
             )
-        if self.tuned_layers is not None:
-            _check_whole("tuned_layers", self.tuned_layers)
-            if self.tuned_layers < 1:
-                raise ValueError(
-                    f"tuned_layers must be at least 1, got {self.tuned_layers}; "
-                    "leave it out to train all layers"
-                )
+        for name, all_layers in (("encoder_layers", "have"), ("tuned_layers", "train")):
+            value = getattr(self, name)
+            if value is not None:
+                _check_whole(name, value)
+                if value < 1:
+                    raise ValueError(
+                        f"{name} must be at least 1, got {value}; "
+                        f"leave it out to {all_layers} all layers"
+                    )
+
+    @property
+    def top_layers(self) -> int | None:
+        """How many layers train, of those that the model has; None: all, with the embeddings."""
+        if self.tuned_layers is None or self.encoder_layers is None:
+            return self.tuned_layers
+        return min(self.tuned_layers, self.encoder_layers)
 
     @property
     def batch_name(self) -> str:
@@ -208,22 +229,22 @@ class TrialConfig:
         Two configurations with the same effective settings train the same model.
         """
         unused = {"batch_tokens" if self.batch_tokens is None else "batch_size"}
-        if self.method != "lora":
+        if self.method not in RANKED_METHODS:
             unused.add("lora_rank")
         if self.augmentation == "none":
             unused.update(AUGMENTATION_SETTINGS)
         unused.update(
             name for name in ("mixup_alpha", *RECORD_SETTINGS) if getattr(self, name) == 0
         )
-        if self.tuned_layers is None:
-            unused.add("tuned_layers")
+        for name in ("encoder_layers", "tuned_layers"):
+            if getattr(self, name) is None:
+                unused.add(name)
         if self.inputs == "fields":
             unused.update(TEXT_SETTINGS)
         if self.inputs == "text":
             unused.update(FIELD_SETTINGS)
-        return {
-            name: value for name, value in dataclasses.asdict(self).items() if name not in unused
-        }
+        settings = {**dataclasses.asdict(self), "tuned_layers": self.top_layers}
+        return {name: value for name, value in settings.items() if name not in unused}
 
     def effective_key(self) -> str:
         """Return the effective settings as text: equal keys train equal models."""

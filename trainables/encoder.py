@@ -157,7 +157,9 @@ def load_tokenizer(folder: Path, *, max_tokens: int) -> "Tokenizer":
     return tokenizer
 
 
-def load_bert(folder: Path, *, dropout: float, share_weights: bool = False) -> "BertModel":
+def load_bert(
+    folder: Path, *, dropout: float, layers: int | None = None, share_weights: bool = False
+) -> "BertModel":
     """Build the pretrained BERT in float32, without the pooler that fine-tuning doesn't use.
 
     A process reads an encoder's files once. What it reads is mapped into memory, so that all
@@ -166,13 +168,24 @@ def load_bert(folder: Path, *, dropout: float, share_weights: bool = False) -> "
     Args:
         folder: Checked by :func:`find_encoder`.
         dropout: Probability for hidden units and attention weights.
+        layers: How many of the lowest layers it gets; None: all.
         share_weights: Whether the model's weights may be those of the process's other models, which
             are not to be written to; else it has its own.
+
+    Raises:
+        ValueError: if the encoder has fewer layers.
     """
     from trainables.dropout import Dropout
 
     base = _read_bert(folder, _stamps(folder))
+    if layers is not None and layers > len(base.encoder.layer):
+        raise ValueError(
+            f"encoder_layers is {layers}, but the encoder has {len(base.encoder.layer)} layers"
+        )
     bert: BertModel = _copy_modules(base, copy.copy(base.config), share_weights=share_weights)
+    if layers is not None:
+        bert.encoder.layer = bert.encoder.layer[:layers]
+        bert.config.num_hidden_layers = layers
     bert.config.hidden_dropout_prob = dropout
     bert.config.attention_probs_dropout_prob = dropout
     for module in bert.modules():

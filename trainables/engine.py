@@ -20,6 +20,8 @@ from trainables.deepspeed_config import DeepSpeedConfig
 from trainables.trial_setup import Worker
 
 FIELDS_PREFIX = "tower."
+IA3_NAME = "ia3_"
+"""Part of the names of IA3's factors."""
 """How the names of the weights begin that join fields and text (``trainables/model.py``); they have
 a learning rate of their own."""
 
@@ -294,8 +296,10 @@ def _parameter_groups(model: nn.Module, trial: TrialConfig) -> list[dict[str, An
             continue
         is_field = name.startswith(FIELDS_PREFIX)
         rate = trial.field_learning_rate if is_field else trial.learning_rate
-        # Biases and LayerNorm's gains are not decayed, as in BERT's own training.
-        decay = trial.weight_decay if parameter.ndim > 1 else 0.0
+        # Biases and LayerNorm's gains are not decayed, as in BERT's own training; nor are factors
+        # that start at 1.
+        is_factor = IA3_NAME in name
+        decay = trial.weight_decay if parameter.ndim > 1 and not is_factor else 0.0
         groups.setdefault((rate, decay), []).append(parameter)
     return [
         {"params": parameters, "lr": rate, "weight_decay": decay}

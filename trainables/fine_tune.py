@@ -106,7 +106,13 @@ def fine_tune(
             source = dataclasses.replace(
                 sources.train(epoch),
                 mixup=Mixup.of(trial, epoch),
-                noise=RecordNoise.of(trial, data.fields, epoch=epoch, rank=worker.rank),
+                noise=RecordNoise.of(
+                    trial,
+                    data.fields,
+                    epoch=epoch,
+                    rank=worker.rank,
+                    placement=setup.task.placement,
+                ),
             )
             loss = train_epoch(
                 engine,

@@ -60,9 +60,10 @@ class EncoderShape:
         """Return an upper bound of how many weights a trial trains."""
         head = 4 * self.hidden + 1
         layers = self.layers if trial.tuned_layers is None else trial.tuned_layers
-        if trial.method == "lora":
-            # Two matrices beside each of two projections.
-            return layers * 4 * trial.lora_rank * self.hidden + head
+        if trial.method != "full":
+            # Two matrices beside each of two projections, and a few vectors.
+            vectors = 4 * self.hidden + self.intermediate
+            return layers * (4 * trial.lora_rank * self.hidden + vectors) + head
         if trial.tuned_layers is None:
             return self.weights + head
         return layers * self.layer_weights + head

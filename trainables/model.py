@@ -308,7 +308,12 @@ def build_text_model(
     share_weights: bool = False,
 ) -> ClickModel:
     """Build a model that reads text; arguments as for :func:`build_model`."""
-    encoder = load_bert(encoder_folder, dropout=trial.dropout, share_weights=share_weights)
+    encoder = load_bert(
+        encoder_folder,
+        dropout=trial.dropout,
+        layers=trial.encoder_layers,
+        share_weights=share_weights,
+    )
     if trial.loss == "in_batch" and trial.architecture != "two_tower":
         raise ValueError(
             "loss is in_batch, which compares the vectors of segments, but architecture is "

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.resources import TrialResources
-from spaces.trial_config import TrialConfig
+from spaces.trial_config import RECORD_SETTINGS, TrialConfig
 from trainables.augmentation.config import AugmentationConfig
 from trainables.deepspeed_config import DeepSpeedConfig
 from trainables.encoder import EncoderConfig
@@ -58,8 +58,8 @@ class TrialSetup:
         deepspeed = dataclasses.asdict(self.deepspeed)
         # They say where and in how many parts the same steps are computed.
         del deepspeed["offload_optimizer"]
-        if trial.mixup_alpha == 0:
-            # Rows are mixed with others of the same part.
+        if not any(getattr(trial, name) for name in ("mixup_alpha", *RECORD_SETTINGS)):
+            # Rows are mixed with others of the same part, and their fields varied part by part.
             del deepspeed["micro_batch_rows"]
         identity = {
             "trial": trial.effective(),

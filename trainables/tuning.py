@@ -13,10 +13,12 @@ def choose_trained(model: Model, trial: TrialConfig) -> None:
     """
     if isinstance(model, FieldModel):
         return
-    if trial.tuned_layers is not None:
-        model.freeze_below(trial.tuned_layers)
-    if trial.method == "lora":
-        add_adapters(model, rank=trial.lora_rank, dropout=trial.dropout, seed=trial.seed)
+    if trial.top_layers is not None:
+        model.freeze_below(trial.top_layers)
+    if trial.method != "full":
+        add_adapters(
+            model, trial.method, rank=trial.lora_rank, dropout=trial.dropout, seed=trial.seed
+        )
 
 
 def own_trained_weights(model: Model) -> None:

@@ -1,5 +1,7 @@
 """Every point of a finite space, in order."""
 
+from collections.abc import Sequence
+
 from search.algorithms.distinct import DistinctPoints
 from search.algorithms.interface import Outcome, Point
 from spaces.space import Space
@@ -23,5 +25,7 @@ class GridSearch:
     def tell_report(self, number: int, epoch: int, score: float) -> None:
         """Do nothing: a grid doesn't learn."""
 
-    def tell(self, number: int, outcome: Outcome, score: float | None) -> None:
+    def tell(
+        self, number: int, outcome: Outcome, score: float | None, costs: Sequence[float] = ()
+    ) -> None:
         """Do nothing: a grid doesn't learn."""

@@ -1,5 +1,6 @@
 """What every algorithm does: propose points, and learn how their trials ended."""
 
+from collections.abc import Sequence
 from typing import Literal, Protocol
 
 from spaces.parameters import Value
@@ -31,5 +32,10 @@ class Algorithm(Protocol):
     def tell_report(self, number: int, epoch: int, score: float) -> None:
         """Note the score of a running trial after an epoch."""
 
-    def tell(self, number: int, outcome: Outcome, score: float | None) -> None:
-        """Note how a trial ended, with its final score if it has one."""
+    def tell(
+        self, number: int, outcome: Outcome, score: float | None, costs: Sequence[float] = ()
+    ) -> None:
+        """Note how a trial ended, with its final score and costs if it has any.
+
+        Costs, which are to be low, are there where a study has several objectives.
+        """

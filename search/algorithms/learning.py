@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from search.algorithms.distinct import DistinctPoints, derive_seed
@@ -24,6 +24,8 @@ class Told:
     """How it ended."""
     score: float | None = None
     """Its final score."""
+    costs: tuple[float, ...] = ()
+    """What is to be low beside it, in the order of the study's objectives."""
     scores: Mapping[int, float] = field(default_factory=dict)
     """Finite scores by epoch."""
 
@@ -31,6 +33,12 @@ class Told:
     def has_score(self) -> bool:
         """Whether the final score is a finite number."""
         return self.score is not None and math.isfinite(self.score)
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """The final score and the costs, turned so that higher is better."""
+        assert self.score is not None
+        return (self.score, *(-cost for cost in self.costs))
 
 
 History = Mapping[int, Told]
@@ -46,19 +54,37 @@ class LearningSearch:
     So there is no state to lose: told the same again, it proposes the same.
     """
 
-    def __init__(self, space: Space, *, seed: int, propose: Propose, num_attempts: int = 4) -> None:
+    def __init__(
+        self,
+        space: Space,
+        *,
+        seed: int,
+        propose: Propose,
+        num_attempts: int = 4,
+        earlier: Sequence[Told] = (),
+    ) -> None:
+        """Know nothing yet, or what was found before.
+
+        Args:
+            space: Where points lie.
+            seed: Decides, with what is known.
+            propose: From what is known to a point.
+            num_attempts: Proposals before a random point, where all train a known model.
+            earlier: Ended trials of other studies; theirs may be proposed again.
+        """
         self._space = space
         self._seed = seed
         self._propose = propose
         self._num_attempts = num_attempts
         self._distinct = DistinctPoints(space)
-        self._told: dict[int, Told] = {}
+        self._earlier = len(earlier)
+        self._told: dict[int, Told] = dict(enumerate(earlier))
 
     def ask(self, number: int) -> Point | None:
         """Propose the point that promises most, among those that weren't tried."""
         point = self._find(number)
         if point is not None:
-            self._told[number] = Told(point=point)
+            self._told[self._earlier + number] = Told(point=point)
         return point
 
     def _find(self, number: int) -> Point | None:
@@ -74,17 +100,23 @@ class LearningSearch:
     def adopt(self, number: int, point: Point) -> None:
         """Note that a point is being tried."""
         self._distinct.add(point)
-        self._told[number] = Told(point=point)
+        self._told[self._earlier + number] = Told(point=point)
 
     def tell_report(self, number: int, epoch: int, score: float) -> None:
         """Note a running trial's score; what isn't finite teaches nothing."""
         if math.isfinite(score):
-            told = self._told[number]
-            self._told[number] = dataclasses.replace(told, scores={**told.scores, epoch: score})
+            place = self._earlier + number
+            told = self._told[place]
+            self._told[place] = dataclasses.replace(told, scores={**told.scores, epoch: score})
 
-    def tell(self, number: int, outcome: Outcome, score: float | None) -> None:
+    def tell(
+        self, number: int, outcome: Outcome, score: float | None, costs: Sequence[float] = ()
+    ) -> None:
         """Note how a trial ended."""
-        self._told[number] = dataclasses.replace(self._told[number], outcome=outcome, score=score)
+        place = self._earlier + number
+        self._told[place] = dataclasses.replace(
+            self._told[place], outcome=outcome, score=score, costs=tuple(costs)
+        )
 
 
 def count_as_completed(history: History) -> dict[int, Told]:
@@ -94,15 +126,21 @@ def count_as_completed(history: History) -> dict[int, Told]:
     it was stopped for being low. One that failed counts as the worst, since where trials diverge or
     run out of memory no more should be tried; it still has failed where no trial has a score.
     """
-    scores = [told.score for told in history.values() if told.has_score]
-    worst = min((score for score in scores if score is not None), default=None)
+    scored = [told for told in history.values() if told.has_score]
+    worst = min((told.score for told in scored if told.score is not None), default=None)
+    worst_costs = tuple(map(max, zip(*(told.costs for told in scored), strict=True)))
     judged = {}
     for number, told in history.items():
         if told.outcome == "running" or (told.outcome == "completed" and told.has_score):
             judged[number] = told
         elif worst is not None:
-            score = told.score if told.has_score and told.outcome == "stopped" else worst
-            judged[number] = dataclasses.replace(told, outcome="completed", score=score)
+            counts = told.has_score and told.outcome == "stopped"
+            judged[number] = dataclasses.replace(
+                told,
+                outcome="completed",
+                score=told.score if counts else worst,
+                costs=told.costs if counts else worst_costs,
+            )
         else:
             judged[number] = dataclasses.replace(told, outcome="failed")
     return judged

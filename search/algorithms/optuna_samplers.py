@@ -9,7 +9,6 @@ import optuna
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
-    FloatDistribution,
     IntDistribution,
 )
 from optuna.samplers import BaseSampler, GPSampler, TPESampler
@@ -17,11 +16,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.algorithms.interface import Point
 from search.algorithms.learning import History, Told, count_as_completed
+from search.optuna_trials import STATES, distribution_of, stored_value
 from spaces.parameters import (
-    Choice,
-    IntRange,
-    LogIntRange,
-    LogUniform,
     Ordinal,
     Parameter,
     Uniform,
@@ -29,22 +25,22 @@ from spaces.parameters import (
 )
 from spaces.space import Space
 
-_STATES = {
-    "running": TrialState.RUNNING,
-    "completed": TrialState.COMPLETE,
-    "stopped": TrialState.PRUNED,
-    "failed": TrialState.FAIL,
-}
-
 
 class SamplerProposer:
     """Asks a new sampler, seeded for this one point, about a study of what was told."""
 
-    def __init__(self, space: Space, build_sampler: Callable[[int], BaseSampler]) -> None:
+    def __init__(
+        self, space: Space, build_sampler: Callable[[int], BaseSampler], num_costs: int = 0
+    ) -> None:
+        maximize, minimize = (
+            optuna.study.StudyDirection.MAXIMIZE,
+            optuna.study.StudyDirection.MINIMIZE,
+        )
+        self._directions = [maximize, *[minimize] * num_costs]
         self._space = space
         self._build_sampler = build_sampler
         self._distributions = {
-            name: _distribution(parameter) for name, parameter in space.parameters.items()
+            name: distribution_of(parameter) for name, parameter in space.parameters.items()
         }
         self._known: dict[int, tuple[Told, FrozenTrial]] = {}
 
@@ -55,7 +51,9 @@ class SamplerProposer:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         trials = [self._frozen(number, told) for number, told in history.items()]
         study = optuna.create_study(
-            storage=_ToldTrials(trials), direction="maximize", sampler=self._build_sampler(seed)
+            storage=_ToldTrials(trials),
+            directions=self._directions,
+            sampler=self._build_sampler(seed),
         )
         trial = study.ask()
         return self._space.walk(
@@ -68,7 +66,7 @@ class SamplerProposer:
         known = self._known.get(number)
         if known is None or known[0] != told:
             stored = {
-                name: _stored(self._space.parameters[name], value)
+                name: stored_value(self._space.parameters[name], value)
                 for name, value in told.point.items()
             }
             frozen = _freeze(number, told, stored, self._distributions)
@@ -118,12 +116,12 @@ def _freeze(
     params: Mapping[str, Value],
     distributions: Mapping[str, BaseDistribution],
 ) -> FrozenTrial:
-    state = _STATES[told.outcome]
+    state = STATES[told.outcome]
     if state in (TrialState.COMPLETE, TrialState.PRUNED) and not told.has_score:
         state = TrialState.FAIL
     trial = optuna.trial.create_trial(
         state=state,
-        value=told.score if state == TrialState.COMPLETE else None,
+        values=None if state != TrialState.COMPLETE else [_finite(told.score), *told.costs],
         params=dict(params),
         distributions={name: distributions[name] for name in params},
         intermediate_values=dict(told.scores),
@@ -133,34 +131,19 @@ def _freeze(
     return trial
 
 
-def _distribution(
-    parameter: Parameter,
-) -> CategoricalDistribution | IntDistribution | FloatDistribution:
-    if isinstance(parameter, Choice):
-        return CategoricalDistribution(parameter.options)
-    if isinstance(parameter, Ordinal):
-        # Optuna knows no ordered choices: their places.
-        return IntDistribution(0, len(parameter.options) - 1)
-    if isinstance(parameter, LogIntRange):
-        return IntDistribution(parameter.low, parameter.high, log=True)
-    low, high = parameter.extremes()
-    if isinstance(parameter, IntRange):
-        return IntDistribution(int(low), int(high), step=parameter.step)
-    if isinstance(parameter, LogUniform):
-        return FloatDistribution(low, high, log=True)
-    return FloatDistribution(low, high, step=parameter.step)
+def _finite(score: float | None) -> float:
+    assert score is not None
+    return score
 
 
-def _stored(parameter: Parameter, value: Value) -> Value:
-    """Return what stands for a value in Optuna."""
-    return parameter.options.index(value) if isinstance(parameter, Ordinal) else value
-
-
-def tpe_proposer(space: Space, num_startup: int) -> Callable[[History, int], Point]:
+def tpe_proposer(
+    space: Space, num_startup: int, num_costs: int = 0
+) -> Callable[[History, int], Point]:
     """Tree-structured Parzen estimator, over all parameters jointly.
 
     Trials that still run count as bad (constant liar), stopped ones as pruned with all their
-    scores; failed ones teach nothing.
+    scores; failed ones teach nothing. With several objectives the good trials are those of the
+    first fronts, and a stopped trial counts as complete: Optuna prunes for one objective alone.
 
     Bergstra et al. 2011, "Algorithms for Hyper-Parameter Optimization",
     https://papers.nips.cc/paper/4443-algorithms-for-hyper-parameter-optimization; Watanabe 2023,
@@ -174,8 +157,9 @@ def tpe_proposer(space: Space, num_startup: int) -> Callable[[History, int], Poi
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return TPESampler(seed=seed, n_startup_trials=num_startup, group=conditional)
 
-    proposer = SamplerProposer(space, build)
-    return lambda history, seed: proposer.propose(history, seed, {})
+    proposer = SamplerProposer(space, build, num_costs)
+    judge = count_as_completed if num_costs else dict
+    return lambda history, seed: proposer.propose(judge(history), seed, {})
 
 
 def gp_proposer(space: Space, num_startup: int) -> Callable[[History, int], Point]:

@@ -1,6 +1,7 @@
 """Independent draws."""
 
 import random
+from collections.abc import Sequence
 
 from search.algorithms.distinct import DistinctPoints, derive_seed
 from search.algorithms.interface import Outcome, Point
@@ -31,5 +32,7 @@ class RandomSearch:
     def tell_report(self, number: int, epoch: int, score: float) -> None:
         """Do nothing: draws are independent."""
 
-    def tell(self, number: int, outcome: Outcome, score: float | None) -> None:
+    def tell(
+        self, number: int, outcome: Outcome, score: float | None, costs: Sequence[float] = ()
+    ) -> None:
         """Do nothing: draws are independent."""

@@ -1,7 +1,7 @@
 """Points that fill the space evenly, by a scrambled Sobol sequence."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from search.algorithms.distinct import DistinctPoints, derive_seed, effective_key
 from search.algorithms.interface import Outcome, Point
@@ -64,7 +64,9 @@ class SobolSearch:
     def tell_report(self, number: int, epoch: int, score: float) -> None:
         """Do nothing: the sequence doesn't learn."""
 
-    def tell(self, number: int, outcome: Outcome, score: float | None) -> None:
+    def tell(
+        self, number: int, outcome: Outcome, score: float | None, costs: Sequence[float] = ()
+    ) -> None:
         """Do nothing: the sequence doesn't learn."""
 
 

@@ -168,7 +168,7 @@ def _run(study: "Study", console: "Console", *, address: str | None, resume: boo
     earlier: tuple[TrialRecord, ...] = ()
     if Ledger.exists(study.folder):
         with preflight(), Ledger.read(study.folder) as ledger:
-            earlier = tuple(ledger.trials())
+            earlier = tuple(ledger.all_trials())
     started = False
 
     with StudyDisplay(study_goal(study.config), console, trials=earlier) as display:
@@ -203,6 +203,7 @@ def check_result(result: "StudyResult") -> None:
     if result.best is None:
         reason = f"; the first one:\n{reasons[0].strip()}" if reasons else ""
         raise FailureError(f"{given_up} and none gave a result{reason}")
+    reasons = reasons or [t.error for t in result.repeats if t.error] or ["no reason was given"]
     raise FailureError(
         f"{given_up}, and since it was resumed none gave a result. What the earlier ones gave can "
         f"be compressed with clicktune compress {result.folder}; the last failure:\n"

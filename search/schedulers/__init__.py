@@ -1,10 +1,11 @@
 """Which trials go on after an epoch; each way to decide is one file, registered here by name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from search.schedulers.hyperband import Hyperband
 from search.schedulers.median import MedianStopping
+from search.schedulers.multi_objective_halving import MultiObjectiveHalving
 from search.schedulers.run_to_end import RunToEnd
 from search.schedulers.successive_halving import SuccessiveHalving
 from search.search_config import SchedulerName, SearchConfig
@@ -23,8 +24,13 @@ class Scheduler(Protocol):
     def rungs(self) -> tuple[int, ...]:
         """The epochs after which trials may be stopped, rising; the last epoch is never one."""
 
-    def report(self, number: int, epoch: int, score: float) -> Decision:
-        """Note a trial's score after an epoch and say whether the trial goes on.
+    def report(
+        self, number: int, epoch: int, score: float, costs: Sequence[float] = ()
+    ) -> Decision:
+        """Note a trial's score after an epoch, and its costs where a study has several objectives.
+
+        Returns:
+            Whether the trial goes on.
 
         A trial's epochs come in order, each once.
         """
@@ -35,7 +41,8 @@ def _build_none(config: SearchConfig) -> Scheduler:
 
 
 def _build_asha(config: SearchConfig) -> Scheduler:
-    return SuccessiveHalving(
+    kind = MultiObjectiveHalving if config.objectives else SuccessiveHalving
+    return kind(
         grace_epochs=config.grace_epochs,
         reduction_factor=config.reduction_factor,
         max_epochs=config.epochs,

@@ -46,7 +46,9 @@ class Hyperband:
         """Return the bracket of a trial; 0 has the fewest grace epochs."""
         return self._cycle[number % len(self._cycle)]
 
-    def report(self, number: int, epoch: int, score: float) -> Decision:
+    def report(
+        self, number: int, epoch: int, score: float, costs: Sequence[float] = ()
+    ) -> Decision:
         """Note a score; the trial's own bracket decides."""
         return self._brackets[self.bracket(number)].report(number, epoch, score)
 

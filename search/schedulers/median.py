@@ -2,6 +2,7 @@
 
 import math
 from bisect import insort
+from collections.abc import Sequence
 
 from search.trial_record import Decision
 
@@ -30,7 +31,9 @@ class MedianStopping:
         """The epochs after which trials may be stopped."""
         return tuple(self._averages)
 
-    def report(self, number: int, epoch: int, score: float) -> Decision:
+    def report(
+        self, number: int, epoch: int, score: float, costs: Sequence[float] = ()
+    ) -> Decision:
         """Note a score; decide if enough other trials have reached the epoch."""
         scores = self._scores.setdefault(number, [])
         scores.append(score if math.isfinite(score) else -math.inf)

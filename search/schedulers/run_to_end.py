@@ -1,5 +1,7 @@
 """none: every trial runs to its end."""
 
+from collections.abc import Sequence
+
 from search.trial_record import Decision
 
 
@@ -11,6 +13,8 @@ class RunToEnd:
         """No epoch: nothing is stopped."""
         return ()
 
-    def report(self, number: int, epoch: int, score: float) -> Decision:
+    def report(
+        self, number: int, epoch: int, score: float, costs: Sequence[float] = ()
+    ) -> Decision:
         """Return continue."""
         return "continue"

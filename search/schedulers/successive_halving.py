@@ -2,6 +2,7 @@
 
 import bisect
 import math
+from collections.abc import Sequence
 
 from search.trial_record import Decision
 
@@ -29,7 +30,9 @@ class SuccessiveHalving:
         """The epochs after which trials may be stopped."""
         return tuple(self._rungs)
 
-    def report(self, number: int, epoch: int, score: float) -> Decision:
+    def report(
+        self, number: int, epoch: int, score: float, costs: Sequence[float] = ()
+    ) -> Decision:
         """Note a score; decide if the trial stands at a rung."""
         rung = self._rungs.get(epoch)
         if rung is None:

@@ -1,7 +1,7 @@
 """What augmentations are worth: the test metric of trials with each, and of trials with none.
 
     python tests/benchmarks/augmentation_value.py [--study FILE [--set NAME=VALUE]...]
-        [--data TABLE] [--results FILE] [--quick]
+        [--data TABLE] [--sizes N...] [--results FILE] [--quick]
 
 For 500, 2,000 and all training rows, and three seeds, trials that tune the top two layers are
 trained with each augmentation that needs no files of its own, with mixup, and with neither. A
@@ -15,6 +15,7 @@ trial runs at a time. The last line is JSON.
 import argparse
 import dataclasses
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,9 +86,9 @@ def with_fewer_rows(table: ClickTable, size: int) -> ClickTable:
     return table.take(rows, f"{table.fingerprint[:8]}{size:08d}")
 
 
-def all_cases(num_training: int, *, quick: bool) -> list[Case]:
+def all_cases(num_training: int, sizes: Sequence[int], *, quick: bool) -> list[Case]:
     """List the trials, those of a size together and of a seed beside each other."""
-    sizes = (100,) if quick else [size for size in SIZES if size < num_training]
+    sizes = (100,) if quick else [size for size in sizes if size < num_training]
     return [
         Case(size=size, name=name, seed=seed, epochs=1 if quick else BASE.epochs)
         for size in sizes
@@ -114,6 +115,9 @@ def main() -> None:
     )
     add_arguments(parser)
     parser.add_argument("--data", type=Path, help="the headlines")
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=SIZES, help="training rows at most; 0: all"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(THREADS)
     study = study_of(arguments)
@@ -128,7 +132,7 @@ def main() -> None:
             config, encoder = study.data, study.encoder
         table = load_clicks(config, TaskConfig())
         num_training = int((table.split == 0).sum())
-        for case in all_cases(num_training, quick=arguments.quick):
+        for case in all_cases(num_training, arguments.sizes, quick=arguments.quick):
             data = prepare(with_fewer_rows(table, case.size), encoder, folder / "data")
             found[case] = scores.train(case.trial, data, encoder)
             print(

@@ -44,7 +44,7 @@ space:
   learning_rate: {{log_uniform: [1.0e-5, 1.0e-2]}}
   dropout: {{uniform: [0.0, 0.5]}}
   batch_size: {{choice: [16, 32, 64]}}
-search: {{algorithm: random, scheduler: asha, epochs: {EPOCHS}}}
+search: {{algorithm: random, scheduler: asha, epochs: {EPOCHS}, confirm_trials: 0}}
 """
 SETUP = TrialSetup(data_folder="", data_fingerprint="d", encoder_fingerprint="e")
 
@@ -69,7 +69,7 @@ def measure_conductor(num_trials: int) -> dict[str, float]:
 
 def conduct(config: StudyConfig, ledger: Ledger, folder: Path) -> int:
     """Play all slots; return the number of reports."""
-    conductor = Conductor(config, SETUP, ledger, folder, higher_is_better=True)
+    conductor = Conductor(config, SETUP, ledger, folder)
     live: deque[tuple[Assignment, int]] = deque()
     num_reports = 0
     hashes: dict[int, str] = {}

@@ -29,7 +29,8 @@ name: {name}
 data: {{path: {data}, columns: {{text: [title], label: clicked}}}}
 encoder: {{name: {encoder}, max_tokens: 16}}
 space: {{learning_rate: {{log_uniform: [1.0e-5, 1.0e-3]}}}}
-search: {{trials: {trials}, epochs: {epochs}, {search}}}
+search:
+  {{trials: {trials}, epochs: {epochs}, default_trial: false, confirm_trials: 0, {search}}}
 resources: {{gpus_per_worker: 0, concurrent_trials: {places}}}
 winners: 1
 """

@@ -31,7 +31,7 @@ class SteppedClock:
 def conduct_timed(
     config: StudyConfig, ledger: Ledger, folder: Path, clock: SteppedClock
 ) -> Conductor:
-    return Conductor(config, SETUP, ledger, folder, higher_is_better=True, clock=clock)
+    return Conductor(config, SETUP, ledger, folder, clock=clock)
 
 
 def test_target_ends_the_search_and_stops_running_trials_at_their_next_report(

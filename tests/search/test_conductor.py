@@ -24,7 +24,8 @@ data: {path: clicks.csv, columns: {text: [title], label: clicked}}
 space:
   learning_rate: {log_uniform: [1.0e-5, 1.0e-3]}
   batch_size: {choice: [8, 16]}
-search: {algorithm: random, scheduler: asha, trials: 9, epochs: 4, max_failures: 1}
+search:
+  {algorithm: random, scheduler: asha, trials: 9, epochs: 4, max_failures: 1, confirm_trials: 0}
 """
 few_examples = settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 GRID = ["search.algorithm=grid", "space={batch_size: {choice: [8, 16, 24]}, method: full}"]
@@ -37,14 +38,7 @@ def study(*overrides: str) -> StudyConfig:
 def conduct(
     config: StudyConfig, ledger: Ledger, folder: Path, on_event: Callable[..., None] | None = None
 ) -> Conductor:
-    return Conductor(
-        config,
-        SETUP,
-        ledger,
-        folder,
-        higher_is_better=config.search.metric == "roc_auc",
-        on_event=on_event or (lambda _event: None),
-    )
+    return Conductor(config, SETUP, ledger, folder, on_event=on_event or (lambda _event: None))
 
 
 def take(conductor: Conductor) -> Assignment:

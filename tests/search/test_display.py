@@ -20,11 +20,7 @@ from spaces.trial_config import TrialConfig
 from tests.search.finished_study import STUDY
 
 GOAL = StudyGoal(
-    name="tiny",
-    metric="roc_auc",
-    higher_is_better=True,
-    num_trials=4,
-    num_epochs=3,
+    name="tiny", metric="roc_auc", higher_is_better=True, num_trials=4, num_epochs=3, num_repeats=0
 )
 
 
@@ -84,6 +80,7 @@ def test_lower_is_better_where_the_metric_is_a_loss() -> None:
         higher_is_better=False,
         num_trials=2,
         num_epochs=1,
+        num_repeats=0,
     )
 
     found = best_trial([trial(0, "completed", [0.4]), trial(1, "completed", [0.3])], goal)

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from search.compression_records import SCORES_FACT
+from search.confirmation import choose_winners
 from search.evidence import read_evidence
 from search.ledger import Ledger
-from search.promotion import Promotion, PromotionError, find_winners, promote
+from search.promotion import Promotion, PromotionError, promote
 from search.report import render_report
 from search.study_config import StudyConfig
 from tests.search.finished_study import finished_config, write_trials
@@ -108,6 +109,7 @@ def test_manifest_and_card_of_the_bundle_state_the_test_scores(
     assert manifest.lineage == {
         "study": "trained",
         "trial": promotion.best,
+        "seed": 0,
         "epoch": 1,
         "params": {"learning_rate": {0: 1e-3, 1: 2e-4}[best_of(promotion)]},
     }
@@ -291,8 +293,8 @@ def test_winners_are_as_many_as_the_study_asks_for(searched: Path, config: Study
     with Ledger.read(searched) as ledger:
         trials = ledger.trials()
 
-    assert len(find_winners(trials, config)) == 2
-    assert len(find_winners(trials, dataclasses.replace(config, winners=1))) == 1
+    assert len(choose_winners(trials, config)) == 2
+    assert len(choose_winners(trials, dataclasses.replace(config, winners=1))) == 1
 
 
 def test_trial_whose_checkpoint_is_gone_is_no_winner(promoted: Path, config: StudyConfig) -> None:
@@ -300,7 +302,7 @@ def test_trial_whose_checkpoint_is_gone_is_no_winner(promoted: Path, config: Stu
     with Ledger.read(promoted) as ledger:
         trials = ledger.trials()
 
-    assert list(find_winners(trials, config)) == [1]
+    assert [winner.trial.number for winner in choose_winners(trials, config)] == [1]
 
 
 def test_promoted_study_can_be_moved(

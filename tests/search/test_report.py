@@ -167,7 +167,7 @@ def test_report_says_what_ended_the_search(tmp_path: Path) -> None:
     with Ledger.open(tmp_path) as ledger:
         ledger.set_fact(REACHED_FACT, {"name": "patience", "limit": 4, "reason": reason})
 
-    assert f"The search ended early: {reason}." in render_report(read_evidence(tmp_path))
+    assert f"The study ended early: {reason}." in render_report(read_evidence(tmp_path))
 
 
 def test_metric_that_is_minimized_ranks_the_smallest_first(tmp_path: Path) -> None:

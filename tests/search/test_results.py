@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from search.leaderboard import leaderboard
 from search.ledger import Ledger
-from search.results import leaderboard, read_result
+from search.results import read_result
 from search.study_config import dump_study, parse_study
 from search.trial_record import ReportRecord, TrialState
 from spaces.trial_config import TrialConfig

@@ -32,7 +32,7 @@ encoder: {{max_tokens: 16}}
 space:
   learning_rate: {{log_uniform: [1.0e-5, 1.0e-3]}}
   dropout: {{choice: [0.1, 0.2]}}
-search: {{algorithm: random, scheduler: asha, trials: 6, epochs: 3}}
+search: {{algorithm: random, scheduler: asha, trials: 6, epochs: 3, confirm_trials: 0}}
 winners: 2
 """
 

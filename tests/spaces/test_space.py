@@ -190,7 +190,7 @@ def test_every_preset_loads_and_makes_trials(name: str) -> None:
         ({"dropout": {"uniform": [0, 1.5]}}, r"dropout: dropout must be in \[0, 1\)"),
         ({"batch_size": {"choice": [8, 0]}}, "batch_size must be at least 1, got 0"),
         ({"batch_size": {"uniform": [8, 16]}}, r"batch_size must be a whole number, got 8\.0"),
-        ({"method": {"choice": ["lora", "ia3"]}}, "method must be one of full, lora, got 'ia3'"),
+        ({"method": {"choice": ["lora", "prefix"]}}, "method must be one of full, lora"),
         ({"dropout": {"choice": ["1e-1"]}}, r"YAML reads 1e-5 as text, write 1\.0e-5"),
         ({"dropout": {"foo": 1}}, "dropout: expected exactly one of"),
         ({"batch_size": 8, "constraints": "batch_size < 9"}, "constraints: expected a list"),

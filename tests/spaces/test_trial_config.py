@@ -104,7 +104,7 @@ def test_a_space_may_not_vary_what_the_study_fixes() -> None:
         ("augmentation", "swap", "must be one of none, synonym, wordnet, word_dropout"),
         ("augmented_share", 1.1, r"augmented_share must be in \[0, 1\], got 1.1"),
         ("augmentation_schedule", "rise", "must be one of constant, fade_out"),
-        ("method", "ia3", "must be one of full, lora"),
+        ("method", "prefix", "must be one of full, lora"),
         ("epochs", 0, "at least 1"),
         ("seed", 0.5, "whole number"),
         ("seed", -1, "seed must be at least 0"),

@@ -8,15 +8,14 @@ import torch
 from spaces.trial_config import TrialConfig
 from trainables.deepspeed_config import DeepSpeedConfig
 from trainables.engine import Engine, open_engine
-from trainables.lora import add_adapters
 from trainables.model import ClickModel, build_text_model
 from trainables.trial_setup import Worker
+from trainables.tuning import choose_trained
 
 
 def _model(encoder: Path, trial: TrialConfig) -> ClickModel:
     model = build_text_model(encoder, trial, num_segments=1)
-    if trial.method == "lora":
-        add_adapters(model, rank=trial.lora_rank, dropout=trial.dropout, seed=trial.seed)
+    choose_trained(model, trial)
     return model
 
 

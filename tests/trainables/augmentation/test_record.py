@@ -155,3 +155,15 @@ def test_each_part_is_moved_by_itself(part: TimePart) -> None:
     assert not np.array_equal(varied, fields["numbers"])
     if part != "age":
         assert np.linalg.norm(varied, axis=1) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_a_placement_is_never_swapped() -> None:
+    found = RecordNoise.of(
+        TrialConfig(category_swap=0.9), COLUMNS, epoch=1, rank=0, placement=("ad_format",)
+    )
+    assert found is not None
+
+    varied = found(rows(SECONDS))["codes"]
+
+    assert np.array_equal(varied[:, 0], rows(SECONDS)["codes"][:, 0])
+    assert not np.array_equal(varied[:, 1], rows(SECONDS)["codes"][:, 1])

@@ -209,6 +209,9 @@ def test_lists_of_texts_are_joined(tmp_path: Path, large: bool) -> None:
     table = pyarrow.table({"history": pyarrow.array(histories, lists)})
     pyarrow.parquet.write_table(table, tmp_path / "log.parquet", row_group_size=2)
 
-    found = read_table(str(tmp_path / "log.parquet"), ["history"]).frame["history"]
+    found = read_table(str(tmp_path / "log.parquet"), ["history"], lists=["history"])
 
-    assert found.fillna("missing").tolist() == ["sofa; red chair", "", "missing", "lamp; 沙发", ""]
+    texts = found.frame["history"].fillna("missing").tolist()
+    assert texts == ["sofa; red chair", "", "missing", "lamp; 沙发", ""]
+    with pytest.raises(ValueError, match="expected text, numbers, booleans or times"):
+        read_table(str(tmp_path / "log.parquet"), ["history"])
