@@ -12,15 +12,20 @@ from search.budgets import Budgets, Clock, ReachedBudget
 from search.confirmation import Repeat, missing_repeats
 from search.earlier_studies import EarlierStudies, FetchedTrial, all_start_points
 from search.events import OnEvent, StudyEvent, ignore_event
-from search.failures import read_failure
+from search.failures import StudyHaltedError, read_failure
 from search.ledger import Ledger
 from search.retention import CheckpointKeeper
 from search.schedulers import SCHEDULERS
 from search.shape_costs import over_limit, read_costs, shape_key
 from search.study_config import StudyConfig
-from search.trial_record import Decision, ReportRecord, TrialRecord, TrialState
+from search.trial_record import (
+    Decision,
+    ReportRecord,
+    StoredCheckpoint,
+    TrialRecord,
+    TrialState,
+)
 from spaces.trial_config import TrialConfig
-from trainables.checkpoint import TRAINING_FOLDER
 from trainables.metrics import METRICS
 from trainables.trial_setup import CheckpointRecord, TrialSetup
 
@@ -330,19 +335,27 @@ class Conductor:
         starts = self._ledger.add_start(number)
         trial = self._ledger.trial(number)
         again = "" if starts == 1 else f".{starts}"
-        resumable = [
-            kept
-            for kept in trial.checkpoints
-            if kept.resumable and (kept.path / TRAINING_FOLDER).is_dir()
-        ]
+        whole, damaged = self._keeper.choose_resumable(trial)
         self._live.add(number)
         self._tell("started", number)
+        for checkpoint in damaged:
+            self._warn_of_damage(number, checkpoint, whole)
         return Assignment(
             number=number,
             config=trial.config,
             checkpoints=self._checkpoints / f"trial-{number:04d}{again}",
-            resume_from=resumable[-1].path if resumable else None,
+            resume_from=None if whole is None else whole.path,
         )
+
+    def _warn_of_damage(
+        self, number: int, checkpoint: StoredCheckpoint, whole: StoredCheckpoint | None
+    ) -> None:
+        start = "begins again" if whole is None else f"goes on from epoch {whole.epoch}"
+        text = (
+            f"trial {number}'s checkpoint of epoch {checkpoint.epoch} is damaged: its files are "
+            f"not the {checkpoint.num_bytes:,} bytes that were written; it {start}"
+        )
+        self._on_event(StudyEvent(kind="warning", message=text))
 
     def report(self, number: int, result: Mapping[str, Any]) -> Decision:
         """Note what a trial reported after an epoch and decide whether it goes on.
@@ -426,7 +439,12 @@ class Conductor:
     def fail(self, number: int, error: str) -> None:
         """Note that a trial's process failed; the trial is tried again while it may be.
 
-        One that ran out of memory by itself isn't: the same configuration would again.
+        One that ran out of memory by itself isn't: the same configuration would again. A damaged
+        checkpoint is deleted and costs no try: there is one less each time.
+
+        Raises:
+            StudyHaltedError: if the disk is full. That is no failure of the trial's: every other
+                one would fail too, and for good.
         """
         if number not in self._live:
             return
@@ -434,13 +452,25 @@ class Conductor:
         trial = self._ledger.trial(number)
         micro_batch_rows = self._setup.deepspeed.micro_batch_rows
         failure = read_failure(error, trial.config, micro_batch_rows=micro_batch_rows)
+        if failure.blame == "disk":
+            raise StudyHaltedError(
+                f"the disk is full: trial {number} can't write ({failure.text}); nothing is lost: "
+                "free some room, and go on with --resume"
+            )
+        if failure.blame == "checkpoint" and trial.checkpoints:
+            self._keeper.drop(trial.checkpoints[-1])
+            self._retry(number, failure.text)
+            return
         if not failure.retry or trial.failures >= self._config.search.max_failures:
             self._end_failed(number, failure.text)
             return
         self._ledger.add_failure(number, failure.text, final=False)
+        self._retry(number, failure.text)
+
+    def _retry(self, number: int, reason: str) -> None:
         self._live.discard(number)
         self._waiting.append(number)
-        self._tell("retried", number, failure.text)
+        self._tell("retried", number, reason)
 
     def _end_failed(self, number: int, error: str) -> None:
         self._ledger.add_failure(number, error, final=True)

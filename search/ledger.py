@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from search.failures import StudyHaltedError
 from search.ledger_file import (
     APPLICATION_ID,
     LEDGER_FILE,
@@ -28,6 +29,9 @@ TRIAL_COLUMNS = (
     "number, params, config, config_hash, state, starts, failures, error, created_at, ended_at, "
     "repeats, reused"
 )
+
+UNWRITABLE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_IOERR)
+"""SQLite's errors of the world around it: the disk is full, locked by another program, broken."""
 
 
 class Ledger:
@@ -121,13 +125,23 @@ class Ledger:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        self._db.execute("BEGIN IMMEDIATE")
         try:
-            yield self._db
-        except BaseException:
-            self._db.rollback()
-            raise
-        self._db.commit()
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                # On a full disk it fails, and would leave the transaction open.
+                self._db.commit()
+            except BaseException:
+                self._db.rollback()
+                raise
+        except sqlite3.OperationalError as error:
+            # The lower byte is the kind, without which part of it failed.
+            if error.sqlite_errorcode & 0xFF not in UNWRITABLE:
+                raise
+            raise StudyHaltedError(
+                f"can't write {self._folder / LEDGER_FILE}: {error}; nothing that was noted is "
+                "lost: mend that, and go on with --resume"
+            ) from error
 
     def fact(self, name: str, default: Any = None) -> Any:  # noqa: ANN401 - any JSON value
         """Return what is noted of the whole study under a name."""

@@ -60,13 +60,33 @@ class CheckpointKeeper:
         if not any(path.is_relative_to(trial_folder.absolute()) for path in known):
             _delete(trial_folder)
 
+    def choose_resumable(
+        self, trial: TrialRecord
+    ) -> tuple[StoredCheckpoint | None, list[StoredCheckpoint]]:
+        """Find what a trial can go on from; forget what was damaged since it was written.
+
+        Returns:
+            Its last whole checkpoint, and those after it that aren't: files are missing, or not of
+            the size that they had.
+        """
+        damaged: list[StoredCheckpoint] = []
+        for checkpoint in reversed(trial.checkpoints):
+            if not checkpoint.resumable:
+                continue
+            has_state = (checkpoint.path / TRAINING_FOLDER).is_dir()
+            if has_state and _size(checkpoint.path) == checkpoint.num_bytes:
+                return checkpoint, damaged
+            self.drop(checkpoint)
+            damaged.append(checkpoint)
+        return None, damaged
+
     def tidy(self, number: int) -> None:
         """Delete what a trial no longer needs, then keep the whole within its budget."""
         trial = self._ledger.trial(number)
         keep = self._needed(trial)
         for checkpoint in trial.checkpoints:
             if checkpoint not in keep:
-                self._drop(checkpoint)
+                self.drop(checkpoint)
             elif trial.state != "running" and checkpoint.resumable:
                 self._shrink(checkpoint)
         self._keep_within_budget()
@@ -102,12 +122,13 @@ class CheckpointKeeper:
             if trial.state == "running":
                 continue
             for checkpoint in trial.checkpoints:
-                self._drop(checkpoint)
+                self.drop(checkpoint)
                 total -= checkpoint.num_bytes
             if total <= self._budget_bytes:
                 return
 
-    def _drop(self, checkpoint: StoredCheckpoint) -> None:
+    def drop(self, checkpoint: StoredCheckpoint) -> None:
+        """Delete a checkpoint."""
         self._ledger.remove_checkpoint(checkpoint.path)
         _delete(checkpoint.path)
 
@@ -121,6 +142,13 @@ class CheckpointKeeper:
 
 def _subfolders(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+
+
+def _size(folder: Path) -> int:
+    try:
+        return folder_bytes(folder)
+    except FileNotFoundError:
+        return 0
 
 
 def _delete(folder: Path) -> None:

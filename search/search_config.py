@@ -96,6 +96,9 @@ class SearchConfig:
     """With how many other seeds; from 2 on there are intervals."""
     max_failures: int = 1
     """Times that a trial is tried again after it failed, from its last checkpoint."""
+    max_epoch_minutes: float | None = None
+    """Minutes that a trial may take for an epoch, its start included, before it counts as hanging:
+    its process is ended and the trial has failed. None: trials are waited for without a limit."""
     checkpoint_budget_gb: float = 20.0
     """Disk space for checkpoints; beyond it the worst finished trials lose theirs."""
 
@@ -124,6 +127,7 @@ class SearchConfig:
             "max_trial_hours",
             "max_latency_ms",
             "max_size_mb",
+            "max_epoch_minutes",
         ):
             value = getattr(self, name)
             if value is not None and value <= 0:

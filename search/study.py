@@ -21,6 +21,7 @@ from search.earlier_studies import (
     read_earlier,
 )
 from search.events import OnEvent, StudyEvent, ignore_event
+from search.failures import StudyHaltedError
 from search.ledger import Ledger
 from search.machines import cluster_capacity, settle_precision_there, with_gpu_memory
 from search.results import StudyResult, StudyStatus, read_result
@@ -445,13 +446,22 @@ class Study:
         trainable = self._trainable or _trainable_for(self.config.resources.workers)
         status: StudyStatus = "interrupted"
         try:
-            run_trials(conductor, setup, trainable, self.folder, num_concurrent=num_concurrent)
+            run_trials(
+                conductor,
+                setup,
+                trainable,
+                self.folder,
+                num_concurrent=num_concurrent,
+                max_epoch_minutes=self.config.search.max_epoch_minutes,
+            )
             status = _status(conductor, ledger)
         except KeyboardInterrupt:
             # Tune ends cleanly on the first Ctrl-C; this is one before it, or a second one.
             on_event(StudyEvent(kind="note", message="interrupted"))
         finally:
-            ledger.set_fact("status", status)
+            # What halted the study may be that the ledger can't be written.
+            with contextlib.suppress(StudyHaltedError):
+                ledger.set_fact("status", status)
 
 
 def _write_study(folder: Path, text: str) -> None:

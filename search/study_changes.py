@@ -16,6 +16,7 @@ FREE_TO_CHANGE = (
     "search.confirm_trials",
     "search.confirm_seeds",
     "search.max_failures",
+    "search.max_epoch_minutes",
     "search.checkpoint_budget_gb",
     "resources.concurrent_trials",
     "resources.cpus_per_worker",

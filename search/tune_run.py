@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import logging
+import math
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -19,6 +21,8 @@ from ray.tune.search import Searcher
 
 from cluster.resources import TrialResources
 from search.conductor import Conductor
+from search.failures import StudyHaltedError, is_disk_full
+from search.silence import Silences
 from trainables.trial_setup import TrialSetup
 
 LONGEST_ERROR = 4_000
@@ -98,10 +102,13 @@ class _ConductedSearch(Searcher):  # type: ignore[misc]
 class _ConductedSchedule(FIFOScheduler):  # type: ignore[misc]
     """Tells the conductor what trials report and how they end."""
 
-    def __init__(self, conductor: Conductor, search: _ConductedSearch) -> None:
+    def __init__(
+        self, conductor: Conductor, search: _ConductedSearch, watch: "_SilenceWatch"
+    ) -> None:
         super().__init__()
         self._conductor = conductor
         self._search = search
+        self._watch = watch
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:  # noqa: ANN401 - Ray's
         with self._kept_errors():
@@ -117,7 +124,8 @@ class _ConductedSchedule(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:  # noqa: ANN401 - Ray's
         with self._kept_errors():
-            self._conductor.fail(trial.config["number"], _error_text(trial))
+            error = self._watch.reasons.pop(trial.trial_id, None) or _error_text(trial)
+            self._conductor.fail(trial.config["number"], error)
 
     @contextlib.contextmanager
     def _kept_errors(self) -> Iterator[None]:
@@ -133,6 +141,62 @@ class _ConductedSchedule(FIFOScheduler):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
+
+
+class _SilenceWatch(tune.Callback):  # type: ignore[misc]
+    """Ends the processes of trials that hang; Tune then tells of a trial whose process died."""
+
+    def __init__(self, max_epoch_minutes: float | None) -> None:
+        self._minutes = math.inf if max_epoch_minutes is None else max_epoch_minutes
+        self._silences = Silences(self._minutes * 60)
+        self._trials: dict[str, Trial] = {}
+        self.reasons: dict[str, str] = {}
+        """Why trials' processes were ended, by Tune's names for the trials."""
+
+    def on_trial_start(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: object
+    ) -> None:
+        self._trials[trial.trial_id] = trial
+        self._silences.heard(trial.trial_id)
+
+    def on_trial_result(
+        self,
+        iteration: int,
+        trials: list[Trial],
+        trial: Trial,
+        result: object,
+        **info: object,
+    ) -> None:
+        self._silences.heard(trial.trial_id)
+
+    def on_trial_complete(
+        self,
+        iteration: int,
+        trials: list[Trial],
+        trial: Trial,
+        **info: object,
+    ) -> None:
+        self._forget(trial)
+
+    def on_trial_error(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: object
+    ) -> None:
+        self._forget(trial)
+
+    def _forget(self, trial: Trial) -> None:
+        self._silences.ended(trial.trial_id)
+        self._trials.pop(trial.trial_id, None)
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: object) -> None:
+        for name in self._silences.overdue():
+            process = self._trials[name].temporary_state.ray_actor
+            if process is None:
+                continue  # It has ended, and Tune is about to say so.
+            self.reasons[name] = (
+                f"its process was ended: it had not reported for {self._minutes:g} minutes, the "
+                "most that search.max_epoch_minutes allows for an epoch"
+            )
+            ray.kill(process)
 
 
 def _nested(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -195,6 +259,7 @@ def run_trials(
     folder: Path,
     *,
     num_concurrent: int,
+    max_epoch_minutes: float | None = None,
 ) -> None:
     """Run a conductor's trials to the end of the search, or until Ctrl-C.
 
@@ -207,16 +272,21 @@ def run_trials(
         trainable: Trains one; keeps the contract of :class:`trainables.trial.OneWorkerTrial`.
         folder: Of the study; Tune's own files go into ``tune`` below it.
         num_concurrent: Trials at a time.
+        max_epoch_minutes: After which a trial that doesn't report hangs; None: never.
+
+    Raises:
+        StudyHaltedError: if the disk is full, or the ledger can't be written.
     """
     # Never restored from: what a former run left there would only grow.
     shutil.rmtree(folder / "tune", ignore_errors=True)
     search = _ConductedSearch(conductor, setup)
+    watch = _SilenceWatch(max_epoch_minutes)
     with _quiet_tune(), _signals_given_back():
         tuner = tune.Tuner(
             tune.with_resources(trainable, trial_placement(setup.resources)),
             tune_config=tune.TuneConfig(
                 search_alg=search,
-                scheduler=_ConductedSchedule(conductor, search),
+                scheduler=_ConductedSchedule(conductor, search, watch),
                 num_samples=-1,
                 max_concurrent_trials=num_concurrent,
                 reuse_actors=True,
@@ -230,14 +300,19 @@ def run_trials(
                 checkpoint_config=tune.CheckpointConfig(
                     checkpoint_frequency=0, checkpoint_at_end=False
                 ),
+                callbacks=[watch],
                 verbose=0,
             ),
         )
         try:
             tuner.fit()
-        except Exception:
-            if search.error is None:
+        except Exception as error:
+            if search.error is None and not is_disk_full(error):
                 raise
+            search.error = search.error or StudyHaltedError(
+                f"the disk is full: Ray Tune can't write ({error}); nothing is lost: free some "
+                "room, and go on with --resume"
+            )
     if search.error is not None:
         raise search.error
 

@@ -85,11 +85,17 @@ def headlines_path() -> Path:
 @pytest.fixture(scope="session")
 def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a random BERT of 2 layers and 32 hidden units, and its tokenizer."""
+    folder = tmp_path_factory.mktemp("tiny-encoder")
+    write_tiny_encoder(folder)
+    return folder
+
+
+def write_tiny_encoder(folder: Path) -> None:
+    """Write a random BERT of 2 layers and 32 hidden units, and its tokenizer."""
     import torch
     from safetensors.torch import save_file
     from transformers import BertConfig, BertModel
 
-    folder = tmp_path_factory.mktemp("tiny-encoder")
     settings = BertConfig(
         vocab_size=len(TINY_WORDS),
         hidden_size=32,
@@ -106,7 +112,6 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     description = {**settings.to_dict(), "architectures": ["BertModel"]}
     (folder / "config.json").write_text(json.dumps(description), encoding="utf-8")
     _write_tokenizer(folder / "tokenizer.json")
-    return folder
 
 
 def _write_tokenizer(path: Path) -> None:

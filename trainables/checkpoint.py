@@ -23,6 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 from spaces.trial_config import TrialConfig
 from trainables.data.fields import FieldShapes
 from trainables.encoder import encoder_fingerprint, find_encoder
+from trainables.out_of_memory import is_out_of_memory
 from trainables.trial_setup import CheckpointRecord, TrialSetup
 
 if TYPE_CHECKING:
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 INFO_FILE = "trial.json"
 WEIGHTS_FILE = "model.safetensors"
 TRAINING_FOLDER = "training"
+
+
+class DamagedCheckpointError(RuntimeError):
+    """A checkpoint can't be gone on from; an earlier one, or none, has to do."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,9 +130,21 @@ def folder_bytes(folder: Path) -> int:
 
 
 def restore_training(folder: Path, engine: "Engine") -> CheckpointInfo:
-    """Load weights, optimizer and schedule into an engine; every worker must call it."""
-    info = read_checkpoint_info(folder)
-    engine.load(folder / TRAINING_FOLDER)
+    """Load weights, optimizer and schedule into an engine; every worker must call it.
+
+    Raises:
+        DamagedCheckpointError: if that can't be read.
+    """
+    try:
+        info = read_checkpoint_info(folder)
+        engine.load(folder / TRAINING_FOLDER)
+    except Exception as error:  # unpickling damaged bytes may raise anything
+        if is_out_of_memory(error):
+            raise
+        first = str(error).strip().partition("\n")[0]
+        raise DamagedCheckpointError(
+            f"the checkpoint {folder} is damaged ({type(error).__name__}: {first})"
+        ) from error
     return info
 
 

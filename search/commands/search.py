@@ -162,6 +162,7 @@ def run_to_bundle(
 def _run(study: "Study", console: "Console", *, address: str | None, resume: bool) -> "StudyResult":
     """Run a study under its display; only what goes wrong before a trial starts is a mistake."""
     from search.display import StudyDisplay, study_goal
+    from search.failures import StudyHaltedError
     from search.ledger import Ledger
 
     earlier: tuple[TrialRecord, ...] = ()
@@ -179,6 +180,8 @@ def _run(study: "Study", console: "Console", *, address: str | None, resume: boo
 
         try:
             return study.run(address=address, resume=resume, on_event=on_event)
+        except StudyHaltedError as error:
+            raise FailureError(str(error)) from error
         except (ValueError, OSError) as error:
             wrong = is_wrong_path(error) if isinstance(error, OSError) else is_own(error)
             if started or not wrong:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from search.conductor import Assignment, Conductor
 from search.events import StudyEvent
+from search.failures import StudyHaltedError
 from search.ledger import Ledger
 from search.study_config import StudyConfig, parse_study
 from search.trial_record import TrialRecord
@@ -426,3 +427,68 @@ def test_a_trial_that_was_killed_for_its_machine_is_tried_again(tmp_path: Path) 
 
         assert take(conductor).number == first.number
         assert "batch_size is" in str(ledger.trial(first.number).error)
+
+
+def test_a_full_disk_halts_the_study_and_costs_no_trial(tmp_path: Path) -> None:
+    with Ledger.create(tmp_path, {}) as ledger:
+        conductor = conduct(study("search.max_failures=0"), ledger, tmp_path)
+        first = take(conductor)
+
+        with pytest.raises(StudyHaltedError, match=r"disk is full: trial 0 can't write.*--resume"):
+            conductor.fail(first.number, "OSError: [Errno 28] No space left on device")
+
+        assert (ledger.trial(0).state, ledger.trial(0).failures) == ("running", 0)
+        assert take(conduct(study(), ledger, tmp_path)).number == 0
+
+
+def damage_size(checkpoint: Path) -> None:
+    state = checkpoint / "training" / "state"
+    state.write_bytes(state.read_bytes()[:100])
+
+
+@pytest.mark.parametrize("damage", [damage_size, shutil.rmtree], ids=["truncated", "gone"])
+def test_a_damaged_checkpoint_is_passed_over_and_told(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    config = study("search.scheduler=none")
+    events: list[StudyEvent] = []
+    with Ledger.create(tmp_path, {}) as ledger:
+        conductor = conduct(config, ledger, tmp_path)
+        first = take(conductor)
+        # The first epoch's is the best, and so is kept beside the last.
+        for epoch, value in ((1, 0.9), (2, 0.5)):
+            metrics = {"roc_auc": value}
+            conductor.report(first.number, result(first, epoch, metrics=metrics))
+    damage(first.checkpoints / "epoch-0002")
+    with Ledger.open(tmp_path) as ledger:
+        again = take(conduct(config, ledger, tmp_path, events.append))
+
+        assert again.resume_from == first.checkpoints / "epoch-0001"
+        assert [kept.epoch for kept in ledger.checkpoints()] == [1]
+        assert [event.message for event in events if event.kind == "warning"] == [
+            "trial 0's checkpoint of epoch 2 is damaged: its files are not the 321 bytes "
+            "that were written; it goes on from epoch 1"
+        ]
+        damage(first.checkpoints / "epoch-0001")
+    with Ledger.open(tmp_path) as ledger:
+        assert take(conduct(config, ledger, tmp_path, events.append)).resume_from is None
+        assert events[-1].message.endswith("it begins again")
+
+
+def test_a_checkpoint_that_cannot_be_read_costs_no_try(tmp_path: Path) -> None:
+    error = "DamagedCheckpointError: the checkpoint is damaged (EOFError: Ran out of input)"
+    with Ledger.create(tmp_path, {}) as ledger:
+        conductor = conduct(study("search.max_failures=0"), ledger, tmp_path)
+        first = take(conductor)
+        conductor.report(0, result(first, 1))
+    with Ledger.open(tmp_path) as ledger:
+        conductor = conduct(study("search.max_failures=0"), ledger, tmp_path)
+        assert take(conductor).resume_from == first.checkpoints / "epoch-0001"
+
+        conductor.fail(0, error)
+
+        assert take(conductor).resume_from is None
+        assert ledger.trial(0).failures == 0
+        # With no checkpoint left it is an error as any other, and bounded.
+        conductor.fail(0, error)
+        assert ledger.trial(0).state == "failed"

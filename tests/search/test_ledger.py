@@ -1,3 +1,5 @@
+import contextlib
+import dataclasses
 import sqlite3
 import subprocess
 import sys
@@ -6,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from search.failures import StudyHaltedError
 from search.ledger import Ledger
 from search.ledger_file import LEDGER_FILE
 from search.trial_record import Decision, ReportRecord
@@ -86,6 +89,38 @@ def test_a_report_that_cannot_be_written_whole_leaves_no_part_of_it(
     (trial,) = ledger.trials()
     assert trial.reports == ()
     assert trial.state == "running"
+
+
+def test_a_full_disk_halts_the_study_and_leaves_no_half_of_a_report(ledger: Ledger) -> None:
+    ledger.add_trial(0, {}, TrialConfig(), "h")
+    # SQLite's own limit, which it reports as it does a full disk.
+    (num_pages,) = ledger._db.execute("PRAGMA page_count").fetchone()
+    ledger._db.execute(f"PRAGMA max_page_count = {num_pages}")
+    long = report(0, 1, 0.6)
+    long = dataclasses.replace(long, metrics={"roc_auc": 0.6, "x" * 100_000: 1.0})
+
+    with pytest.raises(StudyHaltedError, match=r"ledger\.db: database or disk is full; .*--resume"):
+        ledger.add_report(long, None, "completed")
+
+    assert ledger.trial(0).state == "running"
+    assert ledger.reports() == []
+    ledger._db.execute(f"PRAGMA max_page_count = {num_pages + 1000}")
+    ledger.add_report(long, None, "completed")
+    assert ledger.trial(0).state == "completed"
+
+
+def test_a_ledger_that_another_program_keeps_locked_halts_the_study(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    ledger._db.execute("PRAGMA busy_timeout = 100")
+    with contextlib.closing(sqlite3.connect(tmp_path / LEDGER_FILE)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StudyHaltedError, match="database is locked"):
+            ledger.set_fact("status", "running")
+        other.rollback()
+
+    ledger.set_fact("status", "running")
+    assert ledger.fact("status") == "running"
 
 
 def test_report_of_an_unknown_trial_is_refused(ledger: Ledger) -> None:

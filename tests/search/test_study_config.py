@@ -127,6 +127,7 @@ def test_override_that_fits_nothing_is_named(override: str, message: str) -> Non
         ("search.patience=0", r"search\.patience must be at least 1"),
         ("search.patience=soon", r"search\.patience must be a whole number, got 'soon'"),
         ("search.max_hours=0", r"search\.max_hours must be above 0"),
+        ("search.max_epoch_minutes=0", r"search\.max_epoch_minutes must be above 0"),
         ("search.max_trial_hours=-1", r"search\.max_trial_hours must be above 0"),
         ("search.target=.inf", r"search\.target must be a finite number"),
         ("search.reduction_factor=1", r"reduction_factor must be at least 2"),

@@ -15,7 +15,7 @@ import torch
 from spaces.trial_config import Loss, TrialConfig
 from tests.trainables.conftest import DISLIKED, LIKED
 from trainables.batch_source import to_device
-from trainables.checkpoint import load_model, read_checkpoint_info
+from trainables.checkpoint import DamagedCheckpointError, load_model, read_checkpoint_info
 from trainables.data.config import Columns, DataConfig, SplitConfig
 from trainables.data.prepared import PreparedData, prepare
 from trainables.data.table import load_clicks
@@ -214,6 +214,21 @@ def test_another_trials_checkpoint_is_refused(tiny_setup: TrialSetup, tmp_path: 
 
     with pytest.raises(RuntimeError, match="holds another trial"):
         next(fine_tune(other, tiny_setup, Worker(), resume_from=checkpoint))
+
+
+def test_a_checkpoint_whose_bytes_changed_is_refused_as_damaged(
+    tiny_setup: TrialSetup, tmp_path: Path
+) -> None:
+    checkpoint = _first_checkpoint(tiny_setup, tmp_path)
+    states = (checkpoint / "training").rglob("*.pt")
+    largest = max(states, key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    third = len(content) // 3
+    content[third : 2 * third] = bytes(byte ^ 0x5A for byte in content[third : 2 * third])
+    largest.write_bytes(content)
+
+    with pytest.raises(DamagedCheckpointError, match=r"epoch-0001 is damaged \("):
+        next(fine_tune(TRIAL, tiny_setup, Worker(), resume_from=checkpoint))
 
 
 def test_closing_a_trial_frees_the_process_for_the_next(tiny_setup: TrialSetup) -> None:
