@@ -1,4 +1,4 @@
-"""The search's own trials among a study's: their points, what is learned of them, what is left out."""
+"""The trials of the search among a study's: their points, what is learned, what is left out."""
 
 from collections.abc import Mapping, Sequence
 
