@@ -141,3 +141,28 @@ def serve(
         predictor = Predictor(folder, num_threads=threads)
     app = build_app(predictor, ServingConfig(limits=limits))
     uvicorn.run(app, host=host, port=port, log_level="info", access_log=False)
+
+
+@bundle.command()
+@click.argument("left", type=click.Path(path_type=Path))
+@click.argument("right", type=click.Path(path_type=Path))
+def diff(left: Path, right: Path) -> None:
+    """Say in what the bundles LEFT and RIGHT differ: data, trial, compression, quality, cost."""
+    from search.tables import new_table, open_console
+    from trainables.bundle.difference import compare_bundles
+
+    with preflight():
+        differences = compare_bundles(left, right)
+    if not differences:
+        click.echo("they are the same in all that a bundle says of itself")
+        return
+    table = new_table(f"{left} and {right}")
+    for name in ("", "first", "second"):
+        table.add_column(name)
+    for difference in differences:
+        table.add_row(difference.name, _plain(difference.left), _plain(difference.right))
+    open_console().print(table)
+
+
+def _plain(value: Any) -> str:  # noqa: ANN401 - any plain value
+    return _fact("", value).removeprefix(": ")
