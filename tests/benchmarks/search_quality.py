@@ -34,6 +34,7 @@ from typing import Any
 
 import numpy as np
 import surface
+import torch
 from comparing import METRIC, paired_difference
 from measuring import print_result
 from scipy import stats
@@ -268,6 +269,7 @@ def main() -> None:
     if arguments.make:
         surface.make()
         return
+    torch.set_num_threads(1)
     seeds = QUICK_SEEDS if arguments.quick else arguments.seeds
     table = surface.Surface.read()
     best = table.best()

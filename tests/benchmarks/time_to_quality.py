@@ -42,6 +42,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from measuring import HEADLINES, ROOT, alone_in_process, print_result, table_config
 from torch import nn
 from trial_throughput import ENCODER, TokenDataset, _click_loss
@@ -207,16 +208,20 @@ def our_search(
     table: DataConfig, folder: Path, *, trials: int, seed: int, tuned_layers: int, seconds: float
 ) -> Timeline:
     """Let a study search."""
-    columns = {key: value for key, value in dataclasses.asdict(table.columns).items() if value}
+    columns = {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in dataclasses.asdict(table.columns).items()
+        if value
+    }
     space: dict[str, Any] = {
         "method": "lora",
-        "learning_rate": {"log_uniform": RATES},
-        "batch_size": {"choice": BATCHES},
-        "lora_rank": {"choice": RANKS},
+        "learning_rate": {"log_uniform": list(RATES)},
+        "batch_size": {"choice": list(BATCHES)},
+        "lora_rank": {"choice": list(RANKS)},
     }
     if tuned_layers:
         space["tuned_layers"] = tuned_layers
-    study = {
+    study: dict[str, Any] = {
         "name": f"ours-{seed}",
         "data": {"path": table.path, "columns": columns, "split": {"by": "group"}},
         "encoder": {"name": "minilm-l6", "max_tokens": ENCODER.max_tokens},
@@ -241,7 +246,9 @@ def our_search(
             reports.append((time.perf_counter() - started, score))
             print(f"ours, {reports[-1][0]:.0f} s: {score:.4f}", flush=True)
 
-    Study(parse_study(json.dumps(study)), out=folder / "ours").run(on_event=on_event)
+    # JSON's 1e-05 would be a text in YAML.
+    config = parse_study(yaml.safe_dump(study))
+    Study(config, out=folder / "ours").run(on_event=on_event)
     return Timeline(reports=tuple(reports), seconds=time.perf_counter() - started)
 
 
