@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from search.algorithms import ALGORITHMS, Point
+from search.algorithms import Point
 from search.budgets import Budgets, Clock, ReachedBudget
 from search.confirmation import Repeat, missing_repeats
-from search.earlier_studies import EarlierStudies, FetchedTrial, all_start_points
+from search.earlier_studies import EarlierStudies, FetchedTrial
 from search.events import OnEvent, StudyEvent, ignore_event
 from search.failures import StudyHaltedError, read_failure
+from search.formatting import trial_name
 from search.ledger import Ledger
 from search.retention import CheckpointKeeper
-from search.schedulers import SCHEDULERS
-from search.shape_costs import over_limit, read_costs, shape_key
+from search.search_trials import SearchTrials
+from search.shape_costs import read_costs, shape_key
 from search.study_config import StudyConfig
 from search.trial_record import (
     Decision,
@@ -28,9 +29,6 @@ from search.trial_record import (
 from spaces.trial_config import TrialConfig
 from trainables.metrics import METRICS
 from trainables.trial_setup import CheckpointRecord, TrialSetup
-
-MOST_LEFT_OUT = 20
-"""Trials that may be left out in a row, for their models exceed a limit, before the search ends."""
 
 HOPELESS_FAILURES = 3
 """Trials of a run that fail, with none that reported, before the study is given up."""
@@ -86,12 +84,8 @@ class Conductor:
         self._on_event = on_event
         search = config.search
         self._known = earlier.known
-        self._algorithm = ALGORITHMS[search.algorithm](
-            config.space, search.seed, search.trials, earlier.told, len(search.objectives)
-        )
         self._shape_costs = read_costs(ledger)
-        self._start_points = all_start_points(config, earlier)
-        self._scheduler = SCHEDULERS[search.scheduler](search)
+        self._search = SearchTrials(config, earlier, self._shape_costs)
         self._budgets = Budgets(search, ledger, higher_is_better=higher_is_better, clock=clock)
         self._keeper = CheckpointKeeper(
             ledger,
@@ -103,12 +97,7 @@ class Conductor:
         )
         self._live: set[int] = set()
         self._waiting: list[int] = []
-        # Of the search's trials: which each is among them. The algorithm counts like that.
-        self._places: dict[int, int] = {}
-        self._num_left_out = 0
-        self._left_out_in_a_row = 0
         self._next_number = 0
-        self._exhausted = False
         # Known when the search is over.
         self._repeats_left: list[Repeat] | None = None
         self._is_confirming = False
@@ -120,8 +109,8 @@ class Conductor:
         trials = self._ledger.all_trials()
         for trial in trials:
             if trial.repeats is None:
-                self._adopt(trial.number, dict(trial.params))
-                self._count_left_out(is_left_out=trial.is_left_out)
+                self._search.adopt(trial.number, dict(trial.params))
+                self._search.count(is_left_out=trial.is_left_out)
             if trial.state == "running":
                 self._waiting.append(trial.number)
             elif not trial.reports:
@@ -136,21 +125,14 @@ class Conductor:
         if trial.repeats is not None:
             self._budgets.note_report(report.number, None, report.seconds)
             return
-        score, place = self._score(report.metrics), self._places[report.number]
+        score = self._score(report.metrics)
         # What it decides now doesn't count: the ledger has the decision, perhaps a budget's.
-        self._scheduler.report(place, report.epoch, score, self._costs(report.metrics))
-        self._algorithm.tell_report(place, report.epoch, score)
+        self._search.report(report.number, report.epoch, score, self._costs(report.metrics))
         lost = trial.state == "failed"
         self._budgets.note_report(report.number, None if lost else score, report.seconds)
         # A report and the end that it led to are in the ledger together, so no state is behind.
         if trial.state != "running" and report.epoch == trial.last_epoch:
             self._tell_end(report.number, trial.state)
-
-    def _adopt(self, number: int, point: Point) -> None:
-        """Count a trial whose point is given among those of the search."""
-        place = len(self._places)
-        self._algorithm.adopt(place, point)
-        self._places[number] = place
 
     @property
     def num_live(self) -> int:
@@ -164,25 +146,22 @@ class Conductor:
             return False
         if self._budgets.is_time_up():
             return True
-        waiting = any(number not in self._places for number in self._waiting)
+        waiting = any(number not in self._search for number in self._waiting)
         return not waiting and not self._all_repeats()
 
     @property
     def _is_search_over(self) -> bool:
         """Whether none of the search's trials runs or will run."""
-        if any(number in self._places for number in self._live):
+        if any(number in self._search for number in self._live):
             return False
         if self._budgets.stops_running:
             return True
-        return self._tried_all and not any(number in self._places for number in self._waiting)
+        return self._tried_all and not any(number in self._search for number in self._waiting)
 
     @property
     def _tried_all(self) -> bool:
         """Whether no new trial starts any more."""
-        num_trained = len(self._places) - self._num_left_out
-        tried_all = self._exhausted or num_trained >= self._config.search.trials
-        tried_all = tried_all or self._left_out_in_a_row >= MOST_LEFT_OUT
-        return tried_all or self._budgets.reached is not None
+        return self._search.all_tried or self._budgets.reached is not None
 
     @property
     def ended_by(self) -> ReachedBudget | None:
@@ -213,41 +192,31 @@ class Conductor:
                 self._waiting.remove(number)
                 return self._assign(number)
         if not self._tried_all:
-            number = self._next_number
-            point = self._next_point(number)
+            point = self._search.next_point(self._next_number)
             if point is not None:
                 return self._start(point, self._config.search.seed, repeats=None)
-            self._exhausted = True
         if self._is_search_over and (repeat := self._next_repeat()) is not None:
             return self._repeat(repeat)
         return "wait" if self._live else "end"
 
     def _may_run(self, number: int) -> bool:
         """Return whether a trial may go on that no process works on."""
-        if number in self._places:
+        if number in self._search:
             return not self._budgets.stops_running
         return not self._budgets.is_time_up()
-
-    def _next_point(self, number: int) -> Point | None:
-        place = len(self._places)
-        if place < len(self._start_points):
-            point: Point | None = self._start_points[place]
-            self._adopt(number, self._start_points[place])
-        elif (point := self._algorithm.ask(place)) is not None:
-            self._places[number] = place
-        return point
 
     def _start(self, point: Point, seed: int, *, repeats: int | None) -> Assignment | None:
         """Add a trial; return it to be taken up, or None if it was taken over."""
         trial = TrialConfig(**point, epochs=self._config.search.epochs, seed=seed)  # type: ignore[arg-type]
         config_hash, number = self._setup.config_hash(trial), self._next_number
-        if repeats is None and (limit := self._over_limit(trial)):
-            self._ledger.add_trial(number, point, trial, config_hash, left_out=limit)
-            self._next_number += 1
-            self._count_left_out(is_left_out=True)
-            self._tell_end(number, "stopped")
-            return None
-        self._count_left_out(is_left_out=False)
+        if repeats is None:
+            limit = self._search.over_limit(trial)
+            self._search.count(is_left_out=limit is not None)
+            if limit is not None:
+                self._ledger.add_trial(number, point, trial, config_hash, left_out=limit)
+                self._next_number += 1
+                self._tell_end(number, "stopped")
+                return None
         known = self._find_known(config_hash, is_repeat=repeats is not None, number=number)
         self._ledger.add_trial(
             number,
@@ -263,43 +232,18 @@ class Conductor:
         self._take_over(number, known)
         return None
 
-    def _over_limit(self, trial: TrialConfig) -> str | None:
-        """Say which limit a trial's model would exceed, if one."""
-        if not self._config.search.needs_shape_costs:
-            return None
-        return over_limit(self._config, self._shape_costs[shape_key(trial)])
-
-    def _count_left_out(self, *, is_left_out: bool) -> None:
-        self._num_left_out += is_left_out
-        self._left_out_in_a_row = self._left_out_in_a_row + 1 if is_left_out else 0
-
     def _find_known(self, config_hash: str, *, is_repeat: bool, number: int) -> FetchedTrial | None:
         """Return what an earlier study has of an equal trial, its checkpoint copied already."""
         known = self._known.get((config_hash, is_repeat))
         if known is None:
             return None
-        folder = self._checkpoints / f"trial-{number:04d}"
-        return known.fetch(self._config.search.metric, folder)
+        return known.fetch(self._config.search.metric, self._checkpoints / trial_name(number))
 
     def _take_over(self, number: int, known: FetchedTrial) -> None:
         """Note what an earlier study found as this one's, as far as the scheduler lets it go on."""
         self._live.add(number)
-        any_report, spent = self._any_report, 0.0
-        for report in known.trial.reports:
-            spent += report.seconds
-            is_kept = report.epoch == known.checkpoint.epoch
-            metrics = dict(report.metrics)
-            if "train_seconds" in self._config.search.objectives:
-                # What it took there, though nothing is spent on it here.
-                metrics.setdefault("train_seconds", spent / report.epoch * known.trial.last_epoch)
-            result = {
-                "epoch": report.epoch,
-                "metrics": metrics,
-                "seconds": 0.0,
-                "config_hash": known.trial.config_hash,
-                "checkpoint": known.checkpoint.to_dict() if is_kept else None,
-                "done": report.epoch == known.trial.last_epoch,
-            }
+        any_report = self._any_report
+        for result in known.results(self._config.search.objectives):
             if self.report(number, result) == "stop":
                 break
         # It says nothing of whether trials can be run here.
@@ -403,18 +347,17 @@ class Conductor:
         self, number: int, epoch: int, metrics: Mapping[str, float], seconds: float
     ) -> Decision:
         """Count a report, and return what the scheduler decides."""
-        if number not in self._places:
+        if number not in self._search:
             self._budgets.note_report(number, None, seconds)
             return "continue"
-        score, place = self._score(metrics), self._places[number]
-        decision = self._scheduler.report(place, epoch, score, self._costs(metrics))
-        self._algorithm.tell_report(place, epoch, score)
+        score = self._score(metrics)
+        decision = self._search.report(number, epoch, score, self._costs(metrics))
         self._budgets.note_report(number, score, seconds)
         return decision
 
     def _would_stop(self, number: int) -> bool:
         """Return whether a budget stops a running trial, as of this moment."""
-        if number in self._places:
+        if number in self._search:
             return self._budgets.would_stop_running()
         return self._budgets.is_time_up()
 
@@ -476,7 +419,7 @@ class Conductor:
         self._ledger.add_failure(number, error, final=True)
         self._live.discard(number)
         # A study whose search has found something is not ill.
-        self._num_failed += number in self._places
+        self._num_failed += number in self._search
         self._tell_end(number, "failed")
         self._keeper.tidy(number)
         self._tell("failed", number, error)
@@ -498,14 +441,14 @@ class Conductor:
         return tuple(metrics[name] for name in self._config.search.objectives)
 
     def _tell_end(self, number: int, state: TrialState) -> None:
-        if number not in self._places:
+        if number not in self._search:
             return
         reports = self._ledger.trial(number).reports
         scores = [self._score(report.metrics) for report in reports]
         costs = self._costs(reports[-1].metrics) if reports else ()
         # The best, because that is the epoch whose checkpoint is kept.
         best = max(scores, default=None)
-        self._algorithm.tell(self._places[number], state, best, costs)
+        self._search.end(number, state, best, costs)
         if state != "failed" and best is not None:
             self._budgets.note_end(best)
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -38,6 +38,29 @@ class FetchedTrial:
     """The trial."""
     checkpoint: CheckpointRecord
     """The copy."""
+
+    def results(self, objectives: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Give what a trial's process would have reported, epoch by epoch.
+
+        Args:
+            objectives: Of the study that takes it over.
+        """
+        spent = 0.0
+        for report in self.trial.reports:
+            spent += report.seconds
+            metrics = dict(report.metrics)
+            if "train_seconds" in objectives:
+                # What it took there, though nothing is spent on it here.
+                metrics.setdefault("train_seconds", spent / report.epoch * self.trial.last_epoch)
+            is_kept = report.epoch == self.checkpoint.epoch
+            yield {
+                "epoch": report.epoch,
+                "metrics": metrics,
+                "seconds": 0.0,
+                "config_hash": self.trial.config_hash,
+                "checkpoint": self.checkpoint.to_dict() if is_kept else None,
+                "done": report.epoch == self.trial.last_epoch,
+            }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

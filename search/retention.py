@@ -73,10 +73,9 @@ class CheckpointKeeper:
         for checkpoint in reversed(trial.checkpoints):
             if not checkpoint.resumable:
                 continue
-            if _size(checkpoint.path) == checkpoint.num_bytes:
-                if (checkpoint.path / TRAINING_FOLDER).is_dir():
-                    return checkpoint, damaged
-                continue
+            has_state = (checkpoint.path / TRAINING_FOLDER).is_dir()
+            if has_state and _size(checkpoint.path) == checkpoint.num_bytes:
+                return checkpoint, damaged
             self.drop(checkpoint)
             damaged.append(checkpoint)
         return None, damaged

@@ -24,7 +24,7 @@ from trainables.bootstrap import bootstrap_difference, bootstrap_interval
 from trainables.bundle.features import read_features
 from trainables.bundle.manifest import FEATURES_FILE, hash_predictor
 from trainables.bundle.predictor import Predictor
-from trainables.bundle.scoring import score_bundle
+from trainables.bundle.scoring import inputs_of, score_bundle
 from trainables.checkpoint import load_model
 from trainables.data.prepared import PreparedData, Rows
 from trainables.data.table import ClickTable, load_clicks
@@ -99,10 +99,11 @@ def _placement(
     features = read_features(bundle / FEATURES_FILE)
     if not features.placement or rows.propensities is None:
         return None
+    predictor = Predictor(bundle)
     report = evaluate_placements(
         Placements.of(data, features.placement),
-        rows,
-        Predictor(bundle).predict_inputs,
+        dataclasses.replace(rows, inputs=inputs_of(predictor, rows)),
+        predictor.predict_inputs,
         max_share=config.task.max_placement_share,
     )
     return dataclasses.asdict(report)

@@ -125,9 +125,9 @@ class SearchConfig:
             "checkpoint_budget_gb",
             "max_hours",
             "max_trial_hours",
-            "max_epoch_minutes",
             "max_latency_ms",
             "max_size_mb",
+            "max_epoch_minutes",
         ):
             value = getattr(self, name)
             if value is not None and value <= 0:

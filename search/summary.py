@@ -42,7 +42,8 @@ def _searched(evidence: StudyEvidence) -> str:
     num_left_out = sum(trial.is_left_out for trial in trials)
     text = (
         f"{len(trials) - num_left_out} of {count_trials(evidence.config)} trials "
-        f"({search.algorithm}, scheduler {search.scheduler}) searched {len(evidence.varied)} hyperparameters: "
+        f"({search.algorithm}, scheduler {search.scheduler}) searched {len(evidence.varied)} "
+        "hyperparameters: "
         f"{states.count('completed')} ran to their end, "
         f"{states.count('stopped') - num_left_out} stopped early"
     )

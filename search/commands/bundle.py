@@ -1,16 +1,16 @@
-"""clicktune bundle: look at a bundle, verify it, predict with it."""
+"""clicktune bundle: look at a bundle, verify it, predict with it, serve it."""
 
 from pathlib import Path
 from typing import Any
 
 import click
 
-from search.commands.preflight import preflight
+from search.commands.preflight import MistakeError, preflight
 
 
 @click.group()
 def bundle() -> None:
-    """Look at a bundle, verify it, predict with it."""
+    """Look at a bundle, verify it, predict with it, serve it."""
 
 
 @bundle.command()
@@ -81,3 +81,88 @@ def place(
     with preflight():
         num_rows = place_file(folder, table, output, max_share=max_share, num_threads=threads)
     click.echo(f"wrote {output}: {num_rows:,} rows")
+
+
+@bundle.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65_535), default=8_000, show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), help="Threads; default: one for each core.")
+@click.option(
+    "--max-batch-rows",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Rows of several requests that are predicted together.",
+)
+@click.option(
+    "--max-wait-ms",
+    type=click.FloatRange(min=0),
+    default=2.0,
+    show_default=True,
+    help="How long a first request waits for others.",
+)
+@click.option(
+    "--max-queue-rows",
+    type=click.IntRange(min=1),
+    default=1_024,
+    show_default=True,
+    help="Rows that may wait; beyond, a request gets status 429.",
+)
+def serve(
+    folder: Path,
+    *,
+    host: str,
+    port: int,
+    threads: int | None,
+    max_batch_rows: int,
+    max_wait_ms: float,
+    max_queue_rows: int,
+) -> None:
+    """Answer HTTP requests with the bundle in FOLDER: /predict, /health, /metrics, /docs.
+
+    Needs the extra clicktune[serve]. Ctrl-C, or a SIGTERM, answers what waits and ends.
+    """
+    try:
+        import uvicorn
+
+        from trainables.bundle.serving import ServingConfig, build_app
+    except ImportError as error:
+        raise MistakeError(
+            f"clicktune bundle serve needs {error.name}; pip install 'clicktune[serve]'"
+        ) from error
+    from trainables.bundle.batcher import BatchLimits
+    from trainables.bundle.predictor import Predictor
+
+    limits = BatchLimits(
+        max_batch_rows=max_batch_rows, max_wait_ms=max_wait_ms, max_queue_rows=max_queue_rows
+    )
+    with preflight():
+        predictor = Predictor(folder, num_threads=threads)
+    app = build_app(predictor, ServingConfig(limits=limits))
+    uvicorn.run(app, host=host, port=port, log_level="info", access_log=False)
+
+
+@bundle.command()
+@click.argument("left", type=click.Path(path_type=Path))
+@click.argument("right", type=click.Path(path_type=Path))
+def diff(left: Path, right: Path) -> None:
+    """Say in what the bundles LEFT and RIGHT differ: data, trial, compression, quality, cost."""
+    from search.tables import new_table, open_console
+    from trainables.bundle.difference import compare_bundles
+
+    with preflight():
+        differences = compare_bundles(left, right)
+    if not differences:
+        click.echo("they are the same in all that a bundle says of itself")
+        return
+    table = new_table(f"{left} and {right}")
+    for name in ("", "first", "second"):
+        table.add_column(name)
+    for difference in differences:
+        table.add_row(difference.name, _plain(difference.left), _plain(difference.right))
+    open_console().print(table)
+
+
+def _plain(value: Any) -> str:  # noqa: ANN401 - any plain value
+    return _fact("", value).removeprefix(": ")

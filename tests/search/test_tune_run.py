@@ -16,7 +16,8 @@ data:
   split: {{fractions: [0.7, 0.2, 0.1]}}
 encoder: {{name: {encoder}, max_tokens: {max_tokens}}}
 space: {{batch_size: {{choice: [1800, 32, 64]}}, method: full}}
-search: {{algorithm: grid, scheduler: none, epochs: 1, max_failures: 2, confirm_trials: 0}}
+search: {{algorithm: grid, scheduler: none, epochs: 1, max_failures: 2, confirm_trials: 0,
+  default_trial: false}}
 resources: {{gpus_per_worker: 0, concurrent_trials: 1}}
 deepspeed: {{precision: fp32}}
 """

@@ -113,8 +113,12 @@ class AugmentationConfig:
         if self.compares(augmentation):
             identity["min_similarity"] = self.quality.min_similarity
         if models := self.models(augmentation):
-            # By the folder's own name: a study that is moved is the same study.
-            identity["models"] = [Path(name or "").name for name in models.values()]
+            from trainables.augmentation.models import model_fingerprint
+
+            # By what they hold: a study that is moved is the same study.
+            identity["models"] = [
+                model_fingerprint(augmentation, key, name) for key, name in models.items()
+            ]
         if augmentation == "back_translation":
             identity["sample"] = self.translation.sample
         if augmentation == "wordnet":

@@ -1,5 +1,7 @@
 """Models and files that an augmentation needs beside the encoder, by name or folder."""
 
+import functools
+import hashlib
 import importlib.util
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -54,6 +56,20 @@ def find_model(augmentation: str, key: str, name: str | None) -> Path:
         ) from error
     _CHECKS[augmentation](key, folder, description)
     return folder.resolve()
+
+
+def model_fingerprint(augmentation: str, key: str, name: str | None) -> str:
+    """Hash a model's description and weights; arguments and errors as for :func:`find_model`."""
+    return _hash_files(find_model(augmentation, key, name))
+
+
+@functools.lru_cache(maxsize=8)
+def _hash_files(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for name in ("config.json", "model.safetensors"):
+        with (folder / name).open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
 
 
 def name_missing(augmentations: Iterable[str], config: AugmentationConfig) -> str | None:

@@ -65,6 +65,11 @@ class Predictor:
         """Which columns are read, and how."""
         return self._scorer.features
 
+    @property
+    def tokenizer(self) -> "Tokenizer":
+        """What its texts are read with."""
+        return self._scorer.tokenizer
+
     def predict(self, rows: Any, *, first_row: int = 0) -> np.ndarray:  # noqa: ANN401 - see below
         """Return the probability that each row is clicked.
 

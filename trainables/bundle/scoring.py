@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trainables.bundle.predictor import Predictor
+from trainables.data.row_inputs import RowInputs
 
 if TYPE_CHECKING:
     from trainables.data.prepared import Rows
@@ -19,4 +20,17 @@ def score_bundle(bundle: Path, rows: "Rows", *, num_threads: int | None = None) 
         rows: Rows of one split.
         num_threads: Threads of the graph; None: one for each core.
     """
-    return Predictor(bundle, num_threads).predict_inputs(rows.inputs)
+    predictor = Predictor(bundle, num_threads)
+    return predictor.predict_inputs(inputs_of(predictor, rows))
+
+
+def inputs_of(predictor: Predictor, rows: "Rows") -> RowInputs:
+    """Return prepared rows as a bundle reads them: its vocabulary may be smaller than training's.
+
+    Args:
+        predictor: The bundle.
+        rows: Rows of the data that it was made from.
+    """
+    if not predictor.features.text:
+        return rows.inputs
+    return rows.retokenized(predictor.tokenizer, predictor.features.layout).inputs

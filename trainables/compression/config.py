@@ -15,6 +15,12 @@ class CompressionConfig:
     """Largest median latency of one row on one thread, in milliseconds; None: no limit."""
     max_size_mb: float | None = None
     """Largest size of the bundle on disk, in megabytes; None: no limit."""
+    trim_vocabulary: bool = False
+    """Whether pieces of words are left out that no training text has, which takes up to half of an
+    int8 bundle. Exact for texts of words that were seen; others are read in smaller pieces, which
+    the validation rows measure as far as they have such words (docs/measurements.md)."""
+    frequent_pieces: int = 8_000
+    """The first pieces of the vocabulary, which stay in any case; BERT's most frequent ones."""
     keep_fractions: tuple[float, ...] = (1.0, 0.75, 0.5)
     """Shares of attention heads and feed-forward units that are kept, each one candidate."""
     recovery_epochs: int = 1
@@ -48,7 +54,13 @@ class CompressionConfig:
                 "compression.keep_fractions must list shares in (0, 1], "
                 f"got {list(self.keep_fractions)}; 1.0 prunes nothing"
             )
-        smallest = {"recovery_epochs": 0, "recovery_rows": 1, "importance_rows": 1, "seed": 0}
+        smallest = {
+            "frequent_pieces": 0,
+            "recovery_epochs": 0,
+            "recovery_rows": 1,
+            "importance_rows": 1,
+            "seed": 0,
+        }
         for name, least in smallest.items():
             if getattr(self, name) < least:
                 raise ValueError(

@@ -22,7 +22,6 @@ from trainables.compression.measure import NUM_ROWS, spread_over_lengths
 from trainables.compression.report import Candidate
 from trainables.compression.winner import Winner
 from trainables.data.row_inputs import RowInputs
-from trainables.encoder import find_encoder, load_tokenizer
 
 NUM_PARITY_ROWS = 16
 
@@ -48,11 +47,9 @@ def write_bundle(
         output: The bundle's folder.
         lineage: JSON values that say where the checkpoint comes from.
     """
-    encoder = winner.info.setup.encoder
-    tokenizer = load_tokenizer(find_encoder(encoder), max_tokens=encoder.max_tokens)
     features = winner.features
     scorer = stage_bundle(
-        staging, graph=graph, tokenizer=tokenizer, features=features, calibration=calibration
+        staging, graph=graph, tokenizer=winner.tokenizer, features=features, calibration=calibration
     )
     chosen = spread_over_lengths(winner.validation.tokens.lengths, NUM_PARITY_ROWS)
     rows = _raw_rows(winner, chosen)

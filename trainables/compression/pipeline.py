@@ -26,7 +26,6 @@ from trainables.compression.recovery import Teaching, ask_teacher, recover
 from trainables.compression.report import Candidate, CompressionReport, Precision
 from trainables.compression.shapes import shapes_of
 from trainables.compression.winner import Winner, load_winner
-from trainables.encoder import find_encoder
 from trainables.fine_tune import predict_probabilities
 from trainables.model import ClickModel, Model
 
@@ -92,6 +91,8 @@ def compress(  # noqa: PLR0913 - the fields of a CompressionJob, by name
         winner = load_winner(
             checkpoint, text_columns=text_columns, metric=metric, data_folder=data_folder
         )
+        if config.trim_vocabulary:
+            winner = winner.with_trimmed_vocabulary(config.frequent_pieces)
         exported = list(_export_all(winner, config, Path(work)))
         candidates = _measure(winner, exported)
         chosen, reason = choose(candidates, config, metric)
@@ -136,13 +137,13 @@ def _export_all(winner: Winner, config: CompressionConfig, work: Path) -> Iterat
     """Make the graphs of all candidates, one pruned model after the other."""
     if not isinstance(winner.model, ClickModel):
         # Without an encoder there are no heads and units to leave out.
-        yield from _export(winner, winner.model, 1.0, [("uncompressed", winner.baseline)], work)
+        yield from _export(winner, winner.model, 1.0, list(winner.steps), work)
         return
     importance: Importance | None = None
     teaching: Teaching | None = None
     for keep in sorted(set(config.keep_fractions), reverse=True):
         model = winner.model
-        steps = [("uncompressed", winner.baseline)]
+        steps = list(winner.steps)
         if keep < 1:
             if importance is None:
                 rows = _sample(len(winner.train), config.importance_rows, [config.seed, 0])
@@ -218,8 +219,7 @@ def _export(
 
 def _measure(winner: Winner, exported: Sequence[_Exported]) -> list[Candidate]:
     latencies = measure_latencies([item.graph for item in exported], winner.validation.inputs)
-    tokenizer = find_encoder(winner.info.setup.encoder) / "tokenizer.json"
-    other_mb = tokenizer.stat().st_size / 1e6 + DOCUMENTS_MB
+    other_mb = len(winner.tokenizer.to_str().encode()) / 1e6 + DOCUMENTS_MB
     return [
         Candidate(
             keep_fraction=item.keep_fraction,

@@ -1,5 +1,6 @@
 """The model that is compressed, and how good it was before."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +11,19 @@ import numpy as np
 from trainables.bundle.features import Features
 from trainables.calibration import Calibration, CalibrationKind, fit_calibration
 from trainables.checkpoint import CheckpointInfo, load_model, read_checkpoint_info
+from trainables.compression.vocabulary import keep_embeddings, trim_vocabulary
 from trainables.data.fields import Fields
 from trainables.data.prepared import PreparedData, Rows
 from trainables.data.token_rows import TextLayout
+from trainables.encoder import find_encoder, load_tokenizer
 from trainables.fine_tune import predict_probabilities, score
 from trainables.metrics import METRICS
+from trainables.model import ClickModel
 from trainables.placement import Placements
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
     from trainables.model import Model
 
 
@@ -40,7 +46,11 @@ class Winner:
     probabilities: np.ndarray
     """What the model gives for the validation rows."""
     baseline: dict[str, float]
-    """Its metrics there."""
+    """Its metrics there, before anything was done to it."""
+    tokenizer: "Tokenizer"
+    """What its texts are read with."""
+    steps: tuple[tuple[str, dict[str, float]], ...]
+    """What was done to it so far, with the metrics after each step."""
 
     def metrics(self, probabilities: np.ndarray) -> dict[str, float]:
         """Return the task's metrics on the validation rows; ``metric`` is always among them."""
@@ -50,6 +60,32 @@ class Winner:
         """Fit a calibration to the validation rows, from what a candidate gives for them."""
         rows = self.validation
         return fit_calibration(kind, probabilities, rows.clicks, rows.impressions)
+
+    def with_trimmed_vocabulary(self, num_frequent: int) -> "Winner":
+        """Leave out the pieces of words that no training text has; the model is changed in place.
+
+        Args:
+            num_frequent: Pieces that stay in any case, the first ones.
+        """
+        if not isinstance(self.model, ClickModel):
+            return self
+        used = self.train.tokens.used_ids()
+        trimmed = trim_vocabulary(self.tokenizer, used, num_frequent=num_frequent)
+        if trimmed is None:
+            return self
+        keep_embeddings(self.model, trimmed.kept)
+        layout = self.features.layout
+        validation = self.validation.retokenized(trimmed.tokenizer, layout)
+        probabilities = predict_probabilities(self.model, validation)
+        metrics = score(probabilities, validation, self.info.setup)
+        return dataclasses.replace(
+            self,
+            train=self.train.retokenized(trimmed.tokenizer, layout),
+            validation=validation,
+            probabilities=probabilities,
+            tokenizer=trimmed.tokenizer,
+            steps=(*self.steps, ("vocabulary trimmed", metrics)),
+        )
 
     def goodness(self, metrics: Mapping[str, float]) -> float:
         """Return the study's metric, turned so that higher is better."""
@@ -108,6 +144,10 @@ def load_winner(
         validation=validation,
         probabilities=probabilities,
         baseline=baseline,
+        tokenizer=load_tokenizer(
+            find_encoder(info.setup.encoder), max_tokens=info.setup.encoder.max_tokens
+        ),
+        steps=(("uncompressed", baseline),),
     )
 
 

@@ -1,6 +1,7 @@
 """Tokenized data on disk that all trials of a study share, memory-mapped."""
 
 import contextlib
+import dataclasses
 import errno
 import fcntl
 import hashlib
@@ -11,7 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow.parquet
@@ -31,8 +32,11 @@ from trainables.data.prepared_files import (
 from trainables.data.row_inputs import RowInputs
 from trainables.data.table import ClickTable
 from trainables.data.text_column import TextColumn
-from trainables.data.token_rows import TextLayout, TokenRows
+from trainables.data.token_rows import TextLayout, TokenRows, tokenize
 from trainables.encoder import EncoderConfig, encoder_fingerprint, find_encoder
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -78,6 +82,17 @@ class Rows:
         """
         rows = np.arange(len(self)) if indices is None else indices
         return list(zip(*(column.texts(rows) for column in self.text_columns()), strict=True))
+
+    def retokenized(self, tokenizer: "Tokenizer", layout: TextLayout) -> Self:
+        """Return the rows with the tokens that another tokenizer gives.
+
+        Args:
+            tokenizer: Set to truncate, not to pad.
+            layout: How the text columns are joined.
+        """
+        texts = [column.texts(np.arange(len(self))) for column in self.text_columns()]
+        tokens = tokenize(texts, tokenizer, layout)
+        return dataclasses.replace(self, inputs=dataclasses.replace(self.inputs, tokens=tokens))
 
     def raw_fields(self, indices: np.ndarray) -> dict[str, list[str | float | None]]:
         """Read some rows' fields as the table had them: values by column.

@@ -121,6 +121,14 @@ class TokenRows:
         """Return some rows, in the given order; texts aren't copied."""
         return dataclasses.replace(self, text_numbers=np.asarray(self.text_numbers)[indices])
 
+    def used_ids(self) -> np.ndarray:
+        """Return the distinct ids of these rows' texts, rising; other texts may be there too."""
+        is_used = np.zeros(len(self.second_starts), dtype=bool)
+        is_used[np.asarray(self.text_numbers)] = True
+        ids = np.asarray(self.ids)[: int(self.offsets[-1])]
+        used: np.ndarray = np.unique(ids[np.repeat(is_used, self.text_lengths)])
+        return used
+
     def _bounds(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return where some rows' texts start and end in ``ids``, each int64 (b,)."""
         numbers = np.asarray(self.text_numbers[indices])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -40,8 +41,17 @@ def test_a_model_that_is_not_named_is_missing(augmentation: str, key: str) -> No
         check_models([augmentation], AugmentationConfig())
 
 
-def test_a_study_that_is_moved_keeps_its_hash_and_one_with_another_model_does_not() -> None:
-    here, there, other = (with_masked(n) for n in ("/a/model", "/b/model", "/a/larger"))
+def test_a_study_that_is_moved_keeps_its_hash_and_one_with_another_model_does_not(
+    tmp_path: Path, masked_language_model: Path
+) -> None:
+    # Alike in name or in what they hold.
+    for name in ("moved", "copied", "changed"):
+        shutil.copytree(masked_language_model, tmp_path / name / "model")
+    description = tmp_path / "changed" / "model" / "config.json"
+    description.write_text(description.read_text() + " ", encoding="utf-8")
+    here, there, other = (
+        with_masked(str(tmp_path / name / "model")) for name in ("moved", "copied", "changed")
+    )
 
     assert here.identity("masked_word") == there.identity("masked_word")
     assert here.identity("masked_word") != other.identity("masked_word")

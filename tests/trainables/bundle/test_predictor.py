@@ -15,8 +15,13 @@ from tests.trainables.bundle.conftest import ROWS
 from trainables.bundle import Predictor
 from trainables.bundle.predictor import log_odds
 from trainables.bundle.scoring import score_bundle
+from trainables.data.config import Columns, DataConfig
+from trainables.data.prepared import prepare
 from trainables.data.row_inputs import RowInputs
+from trainables.data.table import load_clicks
 from trainables.data.token_rows import TokenRows
+from trainables.encoder import EncoderConfig
+from trainables.task import TaskConfig
 
 
 @pytest.fixture(scope="module")
@@ -158,15 +163,22 @@ def test_a_link_to_a_bundle_is_as_good_as_the_bundle(bundle: Path, tmp_path: Pat
     assert len(Predictor(tmp_path / "best").predict(ROWS)) == len(ROWS)
 
 
-def test_prepared_rows_are_scored_by_their_tokens(tiny_setup: object, bundle: Path) -> None:
-    from trainables.data.prepared import PreparedData
+def test_prepared_rows_are_scored_as_their_texts_are(
+    tiny_encoder: Path, bundle: Path, tmp_path: Path
+) -> None:
+    names = ("query", "title")
+    rows = [{**row, "label": number % 2} for number, row in enumerate(ROWS * 4)]
+    pd.DataFrame(rows).to_parquet(tmp_path / "rows.parquet")
+    columns = Columns(text=names, optional_text=("query",), label="label")
+    config = DataConfig(path=str(tmp_path / "rows.parquet"), columns=columns)
+    table = load_clicks(config, TaskConfig())
+    encoder = EncoderConfig(name=str(tiny_encoder), max_tokens=16)
+    prepared = prepare(table, encoder, tmp_path / "data").rows("train")
 
-    rows = PreparedData.open(Path(tiny_setup.data_folder)).rows("test")  # type: ignore[attr-defined]
+    probabilities = score_bundle(bundle, prepared)
 
-    probabilities = score_bundle(bundle, rows)
-
-    assert probabilities.shape == (len(rows),)
-    assert ((probabilities > 0) & (probabilities < 1)).all()
+    texts = [dict(zip(names, row, strict=True)) for row in prepared.texts()]
+    np.testing.assert_allclose(probabilities, Predictor(bundle).predict(texts), atol=1e-9)
 
 
 def test_importing_the_predictor_loads_nothing_heavy() -> None:
