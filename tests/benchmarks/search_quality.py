@@ -4,16 +4,16 @@
         [--results FILE] [--quick] [--make]
 
 The product's algorithms and schedulers search the tabulated response surface of ``surface.py``:
-configurations that were trained once (``--make`` trains those that the table lacks, which takes
-half an hour of a free core; it may be broken off). Nothing else trains, so each can be played with
+configurations that were trained once (``--make`` trains those that the table lacks, each for ten
+seconds or more of a core; it may be broken off). Nothing else trains, so each can be played with
 fifty seeds. They are asked and told as a study's conductor does, without its ledger, which would
 take most of the time. Two trials run at a time, epoch for epoch.
 
 - Algorithms, every trial in full: regret, by how much the best of the first n trials is behind the
   best of the table, at 10, 20, 30 and 50 trials.
 - Schedulers, with random and with tpe: regret over epochs spent, up to as many as thirty trials in
-  full would take. `asha_epochs` is the share of these that ASHA needs to be as good, in the mean,
-  as no scheduler is with all of them.
+  full would take. `asha_epochs_random` and `asha_epochs_tpe` are the shares of these that ASHA
+  needs to be as good, in the mean, as no scheduler is with all of them; 99 where it never is.
 
 Differences to random search are paired by seed, intervals are of 95 %, from Student's t. A grid
 isn't played: its first fifty points in order say more about the order than about grids. With
@@ -52,6 +52,8 @@ AT_TRIALS = (10, 20, 30, 50)
 TARGET_TRIALS = 30
 FULL_TRIALS = 30
 """Trials in full whose epochs a scheduler may spend."""
+NEVER = 99.0
+"""The share of epochs of a scheduler that wasn't as good with all of them; JSON has no infinity."""
 SLOTS = 2
 SEEDS, QUICK_SEEDS = 50, 3
 
@@ -252,7 +254,7 @@ def _marks(spent: int) -> tuple[int, ...]:
 def _share(found: np.ndarray, in_full: np.ndarray) -> float:
     """Return after which share of the epochs the mean regret is as low as that of all in full."""
     good = np.flatnonzero(found.mean(axis=0) <= in_full.mean(axis=0)[-1])
-    return float(good[0] + 1) / found.shape[1] if len(good) else float("inf")
+    return float(good[0] + 1) / found.shape[1] if len(good) else NEVER
 
 
 def main() -> None:
