@@ -60,10 +60,13 @@ class EncoderShape:
         """Return an upper bound of how many weights a trial trains."""
         head = 4 * self.hidden + 1
         layers = self.layers if trial.tuned_layers is None else trial.tuned_layers
+        if trial.method == "ia3":
+            # A factor for each key, value and inner unit.
+            return layers * (2 * self.hidden + self.intermediate) + head
         if trial.method != "full":
-            # Two matrices beside each of two projections, and a few vectors.
-            vectors = 4 * self.hidden + self.intermediate
-            return layers * (4 * trial.lora_rank * self.hidden + vectors) + head
+            # Two matrices beside each of two projections, and in dora a magnitude for each output.
+            magnitudes = 2 * self.hidden if trial.method == "dora" else 0
+            return layers * (4 * trial.lora_rank * self.hidden + magnitudes) + head
         if trial.tuned_layers is None:
             return self.weights + head
         return layers * self.layer_weights + head

@@ -17,6 +17,9 @@ from trainables.tuning import choose_trained
         TrialConfig(method="lora", lora_rank=4),
         TrialConfig(method="full", tuned_layers=1),
         TrialConfig(method="lora", lora_rank=16, tuned_layers=2),
+        TrialConfig(method="rslora", lora_rank=4),
+        TrialConfig(method="dora", lora_rank=4, tuned_layers=1),
+        TrialConfig(method="ia3"),
     ],
 )
 def test_weights_are_counted_as_the_model_has_them(tiny_encoder: Path, trial: TrialConfig) -> None:
