@@ -2,13 +2,14 @@
 
 import copy
 import functools
-import hashlib
 import importlib.metadata
 import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from trainables.file_hashes import hash_files
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -127,22 +128,12 @@ def encoder_fingerprint(folder: Path) -> str:
     Returns:
         16 hexadecimal digits of SHA-256.
     """
-    return _hash_files(folder, _stamps(folder))
+    return hash_files(folder, REQUIRED_FILES)
 
 
 def _stamps(folder: Path) -> tuple[tuple[int, int], ...]:
     stats = [(folder / name).stat() for name in REQUIRED_FILES]
     return tuple((stat.st_size, stat.st_mtime_ns) for stat in stats)
-
-
-@functools.lru_cache(maxsize=8)
-def _hash_files(folder: Path, stamps: tuple[tuple[int, int], ...]) -> str:
-    # A process that takes trial after trial asks each time; only changed files are read again.
-    digest = hashlib.sha256()
-    for name in REQUIRED_FILES:
-        with (folder / name).open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:16]
 
 
 def load_tokenizer(folder: Path, *, max_tokens: int) -> "Tokenizer":

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from search.pareto import best_first
+from search.schedulers.successive_halving import rung_epochs
 from search.trial_record import Decision
 
 
@@ -18,11 +19,9 @@ class MultiObjectiveHalving:
 
     def __init__(self, *, grace_epochs: int, reduction_factor: int, max_epochs: int) -> None:
         self._reduction_factor = reduction_factor
-        self._rungs: dict[int, list[tuple[float, ...]]] = {}
-        epochs = grace_epochs
-        while epochs < max_epochs:
-            self._rungs[epochs] = []
-            epochs *= reduction_factor
+        self._rungs: dict[int, list[tuple[float, ...]]] = {
+            epochs: [] for epochs in rung_epochs(grace_epochs, reduction_factor, max_epochs)
+        }
 
     @property
     def rungs(self) -> tuple[int, ...]:

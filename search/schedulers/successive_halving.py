@@ -18,12 +18,9 @@ class SuccessiveHalving:
     def __init__(self, *, grace_epochs: int, reduction_factor: int, max_epochs: int) -> None:
         self._reduction_factor = reduction_factor
         # By epoch, sorted: a thousand trials at a rung cost no more than a few.
-        self._rungs: dict[int, list[float]] = {}
-        epochs = grace_epochs
-        # At the last epoch there is nothing left to stop.
-        while epochs < max_epochs:
-            self._rungs[epochs] = []
-            epochs *= reduction_factor
+        self._rungs: dict[int, list[float]] = {
+            epochs: [] for epochs in rung_epochs(grace_epochs, reduction_factor, max_epochs)
+        }
 
     @property
     def rungs(self) -> tuple[int, ...]:
@@ -43,3 +40,14 @@ class SuccessiveHalving:
             return "continue"
         num_kept = len(rung) // self._reduction_factor
         return "continue" if score >= rung[-num_kept] else "stop"
+
+
+def rung_epochs(grace_epochs: int, reduction_factor: int, max_epochs: int) -> list[int]:
+    """Return after how many epochs the rungs of successive halving stand, rising."""
+    rungs = []
+    epochs = grace_epochs
+    # At the last epoch there is nothing left to stop.
+    while epochs < max_epochs:
+        rungs.append(epochs)
+        epochs *= reduction_factor
+    return rungs

@@ -1,7 +1,5 @@
 """Models and files that an augmentation needs beside the encoder, by name or folder."""
 
-import functools
-import hashlib
 import importlib.util
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,6 +9,7 @@ from typing import Any
 
 from trainables.augmentation.config import AugmentationConfig
 from trainables.augmentation.wordnet import find_wordnet
+from trainables.file_hashes import hash_files
 
 PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.spm", "*.model"]
 """What is fetched from the Hugging Face hub: no pickled weights."""
@@ -60,16 +59,7 @@ def find_model(augmentation: str, key: str, name: str | None) -> Path:
 
 def model_fingerprint(augmentation: str, key: str, name: str | None) -> str:
     """Hash a model's description and weights; arguments and errors as for :func:`find_model`."""
-    return _hash_files(find_model(augmentation, key, name))
-
-
-@functools.lru_cache(maxsize=8)
-def _hash_files(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for name in ("config.json", "model.safetensors"):
-        with (folder / name).open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:16]
+    return hash_files(find_model(augmentation, key, name), ("config.json", "model.safetensors"))
 
 
 def name_missing(augmentations: Iterable[str], config: AugmentationConfig) -> str | None:

