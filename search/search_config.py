@@ -57,8 +57,9 @@ class SearchConfig:
     bundle may take is ``compression.max_size_mb``."""
     seed: int = 0
     """Seeds the points and the trials."""
-    reduction_factor: int = 3
-    """asha, hyperband: one in this many trials goes on at each rung."""
+    reduction_factor: int = 2
+    """asha, hyperband: one in this many trials goes on at each rung. With 3, trials that start
+    slowly, as those of small adapters do, are stopped too early (docs/measurements.md)."""
     grace_epochs: int = 1
     """asha, hyperband, median: epochs that every trial gets."""
     brackets: int | None = None

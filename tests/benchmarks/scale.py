@@ -118,7 +118,7 @@ def measure_tune(num_trials: int) -> dict[str, float]:
         sampler=optuna.samplers.RandomSampler(seed=0),
     )
     scheduler = AsyncHyperBandScheduler(
-        time_attr="training_iteration", max_t=EPOCHS, grace_period=1, reduction_factor=3
+        time_attr="training_iteration", max_t=EPOCHS, grace_period=1, reduction_factor=2
     )
     scheduler.set_search_properties("roc_auc", "max")
     live: deque[tuple[Trial, dict[str, Any], int]] = deque()

@@ -169,7 +169,7 @@ def test_halving_keeps_both_ends_of_a_front() -> None:
 
 def test_halving_with_one_objective_is_asha() -> None:
     rng = random.Random(0)
-    config = SearchConfig(epochs=9)
+    config = SearchConfig(epochs=9, reduction_factor=3)
     from search.schedulers import SCHEDULERS
 
     single = SCHEDULERS["asha"](config)

@@ -116,8 +116,11 @@ def test_score_that_is_not_finite_is_the_worst(name: SchedulerName, worst: float
 
 
 @pytest.mark.parametrize("name", ["asha", "hyperband"])
-def test_halving_keeps_about_one_in_reduction_factor(name: SchedulerName) -> None:
-    scheduler = build(name)
+@pytest.mark.parametrize("factor", [2, 3, 4])
+def test_halving_keeps_about_one_in_reduction_factor(name: SchedulerName, factor: int) -> None:
+    scheduler = SCHEDULERS[name](
+        SearchConfig(scheduler=name, epochs=EPOCHS, reduction_factor=factor)
+    )
     values = [(n * 7919 % 1000) / 1000 for n in range(1_000)]
     # Trials that may be stopped at the first rung: all of asha's, hyperband's first bracket.
     bracket = getattr(scheduler, "bracket", lambda _number: 0)
@@ -125,5 +128,5 @@ def test_halving_keeps_about_one_in_reduction_factor(name: SchedulerName) -> Non
     decisions = [scheduler.report(n, 1, v) for n, v in enumerate(values)]
 
     kept = [d == "continue" for n, d in enumerate(decisions) if bracket(n) == 0]
-    assert sum(kept) / len(kept) == pytest.approx(1 / 3, abs=0.05)
+    assert sum(kept) / len(kept) == pytest.approx(1 / factor, abs=0.05)
     assert all(d == "continue" for n, d in enumerate(decisions) if bracket(n) > 0)

@@ -51,9 +51,10 @@ def test_trials_run_as_many_at_a_time_as_fit() -> None:
 
 
 def test_rungs_are_named() -> None:
-    assert plan("search.epochs=9").rungs == (1, 3)
+    assert plan("search.epochs=9").rungs == (1, 2, 4, 8)
+    assert plan("search.epochs=9", "search.reduction_factor=3").rungs == (1, 3)
     assert plan("search.scheduler=none").rungs == ()
-    assert plan("search.scheduler=hyperband", "search.epochs=9").rungs == (1, 3)
+    assert plan("search.scheduler=hyperband", "search.epochs=9").rungs == (1, 2, 4, 8)
     assert plan("search.scheduler=median", "search.epochs=4").rungs == (1, 2, 3)
 
 
@@ -68,7 +69,7 @@ def test_rungs_are_named() -> None:
         ),
         (
             ["search.scheduler=hyperband", "search.brackets=5"],
-            "search.brackets is 5, but from 1 to 3 epochs there are only 2",
+            "search.brackets is 5, but from 1 to 3 epochs there are only 3",
         ),
         (
             ["search.scheduler=median", "search.trials=5"],
