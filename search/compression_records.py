@@ -102,7 +102,8 @@ def _identity(config: StudyConfig, winner: Standing) -> Mapping[str, Any]:
         "config": dataclasses.asdict(config.compression)
         | {
             # JSON has no tuples.
-            "keep_fractions": list(config.compression.keep_fractions)
+            "keep_fractions": list(config.compression.keep_fractions),
+            "layer_fractions": list(config.compression.layer_fractions),
         },
         "metric": config.search.metric,
         "config_hash": winner.trial.config_hash,

@@ -170,7 +170,16 @@ def confirmation_table(evidence: StudyEvidence) -> Table:
 def compression_table(evidence: StudyEvidence) -> Table:
     """Draw every candidate of every compressed winner; the chosen ones are marked."""
     table = new_table("compression, measured in ONNX Runtime on the validation split")
-    for name in ("trial", "kept", "precision", evidence.metric.name, "drop", "ms per row", "MB"):
+    for name in (
+        "trial",
+        "layers",
+        "kept",
+        "precision",
+        evidence.metric.name,
+        "drop",
+        "ms per row",
+        "MB",
+    ):
         table.add_column(name, justify="right")
     table.add_column("")
     for number, report in evidence.compressions.items():
@@ -179,6 +188,7 @@ def compression_table(evidence: StudyEvidence) -> Table:
             mark = "bundle" if is_bundle else "chosen" if place == report.chosen else ""
             table.add_row(
                 evidence.name(number),
+                str(candidate.num_layers or ""),
                 f"{candidate.keep_fraction:.0%}",
                 candidate.precision,
                 format_metric(candidate.metrics[evidence.metric.name]),

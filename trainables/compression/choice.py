@@ -61,7 +61,7 @@ def _explain_nearest(
     return (
         f"none of {len(candidates)} candidates is within the limits; nearest is "
         f"{candidates[nearest].name} ({_facts(candidates[nearest], metric)}), beyond {limits}; "
-        "raise that limit under compression, or try other keep_fractions"
+        "raise that limit under compression, or try other layer_fractions and keep_fractions"
     )
 
 

@@ -21,16 +21,19 @@ class CompressionConfig:
     the validation rows measure as far as they have such words (docs/measurements.md)."""
     frequent_pieces: int = 8_000
     """The first pieces of the vocabulary, which stay in any case; BERT's most frequent ones."""
+    layer_fractions: tuple[float, ...] = (1.0, 0.67, 0.5)
+    """Shares of the encoder's layers that may be kept."""
     keep_fractions: tuple[float, ...] = (1.0, 0.75, 0.5)
-    """Shares of attention heads and feed-forward units that are kept, each one candidate."""
+    """Shares of those layers' attention heads and feed-forward units that may be kept. From the
+    largest model on, the search takes a step down either list as long as the metric allows."""
     recovery_epochs: int = 1
-    """Passes over the training rows after pruning, distilled from the winner; 0: none."""
+    """Passes over the training rows after each step, distilled from the winner; 0: none."""
     recovery_rows: int = 20_000
     """Most training rows that a pass of recovery reads; a larger table is sampled."""
     recovery_learning_rate: float = 1e-4
     """Learning rate at the start of recovery; it falls to 0 at the end."""
     importance_rows: int = 512
-    """Training rows that the importance of heads and units is measured on."""
+    """Training rows that the importance of layers, heads and units is measured on."""
     calibration: CalibrationKind = "platt"
     """How the bundle's probabilities are brought to the validation rows' click rates: none,
     temperature, platt or isotonic. The limits above hold before it; isotonic may give equal
@@ -49,11 +52,13 @@ class CompressionConfig:
             # Written so that a NaN, which no size exceeds, is no limit to set.
             if limit is not None and not limit > 0:
                 raise ValueError(f"compression.{name} must be above 0 or null, got {limit}")
-        if not self.keep_fractions or not all(0 < keep <= 1 for keep in self.keep_fractions):
-            raise ValueError(
-                "compression.keep_fractions must list shares in (0, 1], "
-                f"got {list(self.keep_fractions)}; 1.0 prunes nothing"
-            )
+        for name in ("layer_fractions", "keep_fractions"):
+            shares = getattr(self, name)
+            if not shares or not all(0 < share <= 1 for share in shares):
+                raise ValueError(
+                    f"compression.{name} must list shares in (0, 1], got {list(shares)}; "
+                    "1.0 leaves nothing out"
+                )
         smallest = {
             "frequent_pieces": 0,
             "recovery_epochs": 0,

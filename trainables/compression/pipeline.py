@@ -1,48 +1,27 @@
-"""From a winner's checkpoint to a bundle: prune, recover, export, quantize, measure, choose."""
+"""From a winner's checkpoint to a bundle: shrink, export, measure, choose."""
 
 import contextlib
-import copy
 import dataclasses
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from trainables.bundle.export import check_output
-from trainables.bundle.predictor import open_graph, run_graph
 from trainables.compression.choice import choose
 from trainables.compression.config import CompressionConfig
-from trainables.compression.graph import export_graph
+from trainables.compression.ladder import descend
 from trainables.compression.measure import measure_latencies
 from trainables.compression.packing import write_bundle
-from trainables.compression.pruning import Importance, choose_kept, measure_importance, prune
-from trainables.compression.quantization import quantize_graph
-from trainables.compression.recovery import Teaching, ask_teacher, recover
-from trainables.compression.report import Candidate, CompressionReport, Precision
-from trainables.compression.shapes import shapes_of
+from trainables.compression.report import Candidate, CompressionReport
+from trainables.compression.shrinking import Exported, Shrinker
 from trainables.compression.winner import Winner, load_winner
-from trainables.fine_tune import predict_probabilities
-from trainables.model import ClickModel, Model
 
 DOCUMENTS_MB = 0.03
 """Manifest, model card and features of a bundle, about."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Exported:
-    """A candidate before its latency is known."""
-
-    graph: Path
-    keep_fraction: float
-    precision: Precision
-    shapes: dict[str, list[int]]
-    steps: tuple[tuple[str, dict[str, float]], ...]
-    probabilities: np.ndarray
 
 
 def compress(  # noqa: PLR0913 - the fields of a CompressionJob, by name
@@ -58,9 +37,10 @@ def compress(  # noqa: PLR0913 - the fields of a CompressionJob, by name
 ) -> CompressionReport:
     """Shrink a winner as far as its metric allows, and write the bundle.
 
-    Each keep fraction is pruned, recovered by distillation and exported, in fp32 and in int8. All
-    are measured in ONNX Runtime on the validation rows; the fastest within the limits becomes the
-    bundle. The test rows aren't read.
+    From the winner down, layers, heads and feed-forward units are left out step by step
+    (:mod:`trainables.compression.ladder`); each smaller model is recovered by distillation and
+    exported, in fp32 and in int8. All are measured in ONNX Runtime on the validation rows; the
+    fastest within the limits becomes the bundle. The test rows aren't read.
 
     Args:
         checkpoint: The winner's checkpoint.
@@ -93,7 +73,10 @@ def compress(  # noqa: PLR0913 - the fields of a CompressionJob, by name
         )
         if config.trim_vocabulary:
             winner = winner.with_trimmed_vocabulary(config.frequent_pieces)
-        exported = list(_export_all(winner, config, Path(work)))
+        winner.trim_positions()
+        shrinker = Shrinker(winner, config, Path(work))
+        shrunk = descend(shrinker.ladder, shrinker.make_top, shrinker.shrink)
+        exported = [graph for model in shrunk for graph in model.exported]
         candidates = _measure(winner, exported)
         chosen, reason = choose(candidates, config, metric)
         if chosen is not None:
@@ -133,91 +116,7 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _export_all(winner: Winner, config: CompressionConfig, work: Path) -> Iterator[_Exported]:
-    """Make the graphs of all candidates, one pruned model after the other."""
-    if not isinstance(winner.model, ClickModel):
-        # Without an encoder there are no heads and units to leave out.
-        yield from _export(winner, winner.model, 1.0, list(winner.steps), work)
-        return
-    importance: Importance | None = None
-    teaching: Teaching | None = None
-    for keep in sorted(set(config.keep_fractions), reverse=True):
-        model = winner.model
-        steps = list(winner.steps)
-        if keep < 1:
-            if importance is None:
-                rows = _sample(len(winner.train), config.importance_rows, [config.seed, 0])
-                importance = measure_importance(winner.model, winner.train, rows)
-            if teaching is None and config.recovery_epochs:
-                rows = _sample(len(winner.train), config.recovery_rows, [config.seed, 2])
-                teaching = ask_teacher(winner.model, winner.train, rows)
-            model = copy.deepcopy(winner.model)
-            prune(model, choose_kept(importance, keep))
-            steps += _recover(winner, model, teaching, config)
-        yield from _export(winner, model, keep, steps, work)
-
-
-def _sample(num_rows: int, most: int, seed: list[int]) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    return np.sort(rng.permutation(num_rows)[:most])
-
-
-def _recover(
-    winner: Winner, model: ClickModel, teaching: Teaching | None, config: CompressionConfig
-) -> list[tuple[str, dict[str, float]]]:
-    """Make up for pruning where it cost something, and return the steps' metrics."""
-    validation = winner.validation
-    pruned = winner.metrics(predict_probabilities(model, validation))
-    steps = [("pruned", pruned)]
-    if teaching is None or winner.goodness(pruned) >= winner.goodness(winner.baseline):
-        return steps
-    seen = {winner.goodness(pruned): pruned}
-
-    def evaluate(student: ClickModel) -> float:
-        metrics = winner.metrics(predict_probabilities(student, validation))
-        seen[winner.goodness(metrics)] = metrics
-        return winner.goodness(metrics)
-
-    best = recover(
-        model,
-        winner.train,
-        teaching,
-        config,
-        evaluate,
-        before=winner.goodness(pruned),
-    )
-    return [*steps, ("recovered", seen[best])]
-
-
-def _export(
-    winner: Winner,
-    model: Model,
-    keep: float,
-    steps: list[tuple[str, dict[str, float]]],
-    work: Path,
-) -> Iterator[_Exported]:
-    graph, smaller = (work / f"keep-{keep:g}-{precision}.onnx" for precision in ("fp32", "int8"))
-    features = winner.features
-    export_graph(model, graph, max_tokens=features.max_tokens, fields=features.fields.shapes)
-    quantize_graph(graph, smaller)
-    shapes = shapes_of(model.encoder).to_dict() if isinstance(model, ClickModel) else {}
-    precision: Precision
-    for path, precision, step in ((graph, "fp32", "exported"), (smaller, "int8", "int8")):
-        session = open_graph(path, num_threads=torch.get_num_threads())
-        probabilities = run_graph(session, winner.validation.inputs)
-        metrics = winner.metrics(probabilities)
-        steps = [*steps, (step, metrics)]
-        yield _Exported(
-            graph=path,
-            keep_fraction=keep,
-            precision=precision,
-            shapes=shapes,
-            steps=tuple(steps),
-            probabilities=probabilities,
-        )
-
-
-def _measure(winner: Winner, exported: Sequence[_Exported]) -> list[Candidate]:
+def _measure(winner: Winner, exported: Sequence[Exported]) -> list[Candidate]:
     latencies = measure_latencies([item.graph for item in exported], winner.validation.inputs)
     other_mb = len(winner.tokenizer.to_str().encode()) / 1e6 + DOCUMENTS_MB
     return [

@@ -1,7 +1,7 @@
 """Distillation: a pruned model learns to answer as the model that it was pruned from."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,7 @@ FEATURE_WEIGHT = 1.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Teaching:
-    """What the uncompressed model says about some training rows; shared by all candidates."""
+    """What the uncompressed model says about some training rows; shared by all shapes."""
 
     indices: np.ndarray
     """(m,) the rows' numbers."""
@@ -37,22 +37,48 @@ class Teaching:
     features: np.ndarray
     """float32 (m, features) what the head sees: the pooled token vectors."""
 
+    def some(self, count: int, seed: Sequence[int]) -> "Teaching":
+        """Return what is said about so many of the rows at most, drawn by the seed."""
+        drawn = np.random.default_rng(list(seed)).permutation(len(self.indices))[:count]
+        places = np.sort(drawn)
+        return Teaching(
+            indices=self.indices[places],
+            probabilities=self.probabilities[places],
+            features=self.features[places],
+        )
+
 
 def ask_teacher(model: "ClickModel", rows: "Rows", indices: np.ndarray) -> Teaching:
     """Run the uncompressed model over rows, once."""
-    model.eval()
     order = indices[np.argsort(rows.tokens.lengths[indices], kind="stable")]
     probabilities, features = [], []
-    with torch.inference_mode():
-        for start in range(0, len(order), 256):
-            logits, pooled = _run(model, rows, order[start : start + 256])
-            probabilities.append(torch.sigmoid(logits.float()).numpy())
-            features.append(pooled.numpy())
+    for logits, pooled in _run_all(model, rows, order):
+        probabilities.append(torch.sigmoid(logits.float()).numpy())
+        features.append(pooled.numpy())
     return Teaching(
         indices=order,
         probabilities=np.concatenate(probabilities),
         features=np.concatenate(features),
     )
+
+
+def distance_to(model: "ClickModel", rows: "Rows", teaching: Teaching) -> float:
+    """Return how far a model's features are from the teacher's, relative to the teacher's size."""
+    squares, place = 0.0, 0
+    for _, pooled in _run_all(model, rows, teaching.indices):
+        wanted = torch.from_numpy(teaching.features[place : place + len(pooled)])
+        squares += float((pooled - wanted).square().sum())
+        place += len(pooled)
+    return squares / max(float(np.square(teaching.features).sum()), 1e-12)
+
+
+def _run_all(
+    model: "ClickModel", rows: "Rows", order: np.ndarray
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    model.eval()
+    with torch.inference_mode():
+        for start in range(0, len(order), 256):
+            yield _run(model, rows, order[start : start + 256])
 
 
 def recover(

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Precision = Literal["fp32", "int8"]
+Precision = Literal["fp32", "int8", "int8+int4"]
+"""How weights are stored: as they were trained, matrices and tables in 8 bits, or word vectors in 4
+bits and the rest in 8."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,14 +27,22 @@ class Candidate:
     size_mb: float
     """Size of the bundle that it would make, in millions of bytes."""
     shapes: Mapping[str, list[int]]
-    """Heads and feed-forward width of each layer."""
+    """Heads and feed-forward width of each layer that stays."""
     steps: tuple[tuple[str, Mapping[str, float]], ...]
     """(step, validation metrics) from the uncompressed model on."""
 
     @property
     def name(self) -> str:
         """What to call it in a sentence."""
-        return f"{self.keep_fraction:.0%} {self.precision}"
+        if not self.num_layers:
+            return self.precision
+        layers = "1 layer" if self.num_layers == 1 else f"{self.num_layers} layers"
+        return f"{layers} at {self.keep_fraction:.0%}, {self.precision}"
+
+    @property
+    def num_layers(self) -> int:
+        """Layers of the encoder; 0 without one."""
+        return len(self.shapes.get("heads", ()))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

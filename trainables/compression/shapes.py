@@ -55,10 +55,10 @@ def shapes_of(encoder: "BertModel") -> EncoderShapes:
 
 
 def apply_shapes(encoder: "BertModel", shapes: EncoderShapes) -> None:
-    """Cut an encoder to given shapes, so that pruned weights fit; which units stay is arbitrary.
+    """Cut an encoder to given shapes, so that pruned weights fit; what stays is arbitrary.
 
     Raises:
-        ValueError: if a layer would have to grow, or there is another number of layers.
+        ValueError: if a layer would have to grow, or layers are missing.
     """
     present = shapes_of(encoder)
     grows = any(
@@ -67,11 +67,13 @@ def apply_shapes(encoder: "BertModel", shapes: EncoderShapes) -> None:
             (*shapes.heads, *shapes.widths), (*present.heads, *present.widths), strict=False
         )
     )
-    if len(present.heads) != len(shapes.heads) or grows:
+    if len(present.heads) < len(shapes.heads) or grows:
         raise ValueError(
             f"shapes {shapes.to_dict()} don't fit an encoder with {present.to_dict()}; "
             "they were made from another encoder"
         )
+    encoder.encoder.layer = encoder.encoder.layer[: len(shapes.heads)]
+    encoder.config.num_hidden_layers = len(shapes.heads)
     for layer, heads, width in zip(encoder.encoder.layer, shapes.heads, shapes.widths, strict=True):
         keep_heads(layer, range(heads))
         keep_units(layer, range(width))

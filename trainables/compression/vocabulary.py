@@ -1,4 +1,4 @@
-"""Trim a WordPiece vocabulary to what training texts use and what keeps every word readable."""
+"""Trim an encoder's tables: word pieces that texts do without, and positions beyond the longest."""
 
 import json
 from collections.abc import Iterator
@@ -103,3 +103,21 @@ def keep_embeddings(model: "ClickModel", kept: np.ndarray) -> None:
         smaller.weight.copy_(table.weight[torch.from_numpy(kept)])
     embeddings.word_embeddings = smaller
     model.encoder.config.vocab_size = len(kept)
+
+
+def keep_positions(model: "ClickModel", max_tokens: int) -> None:
+    """Leave out of a model the positions that no text reaches, in place; nothing else changes.
+
+    Args:
+        model: Its encoder's table of position embeddings is replaced.
+        max_tokens: Longest input, special tokens included.
+    """
+    embeddings = model.encoder.embeddings
+    table = embeddings.position_embeddings
+    if table.num_embeddings <= max_tokens:
+        return
+    smaller = nn.Embedding(max_tokens, table.embedding_dim)
+    with torch.no_grad():
+        smaller.weight.copy_(table.weight[:max_tokens])
+    embeddings.position_embeddings = smaller
+    model.encoder.config.max_position_embeddings = max_tokens

@@ -11,7 +11,7 @@ import numpy as np
 from trainables.bundle.features import Features
 from trainables.calibration import Calibration, CalibrationKind, fit_calibration
 from trainables.checkpoint import CheckpointInfo, load_model, read_checkpoint_info
-from trainables.compression.vocabulary import keep_embeddings, trim_vocabulary
+from trainables.compression.vocabulary import keep_embeddings, keep_positions, trim_vocabulary
 from trainables.data.fields import Fields
 from trainables.data.prepared import PreparedData, Rows
 from trainables.data.token_rows import TextLayout
@@ -86,6 +86,11 @@ class Winner:
             tokenizer=trimmed.tokenizer,
             steps=(*self.steps, ("vocabulary trimmed", metrics)),
         )
+
+    def trim_positions(self) -> None:
+        """Leave out the positions that no text reaches; the model is changed in place."""
+        if isinstance(self.model, ClickModel):
+            keep_positions(self.model, self.features.max_tokens)
 
     def goodness(self, metrics: Mapping[str, float]) -> float:
         """Return the study's metric, turned so that higher is better."""

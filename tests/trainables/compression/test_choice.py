@@ -58,7 +58,7 @@ def test_where_none_is_within_the_limits_the_nearest_is_named() -> None:
     chosen, reason = choose(candidates, CompressionConfig(), "roc_auc")
 
     assert chosen is None
-    assert "none of 2 candidates is within the limits; nearest is 50% int8" in reason
+    assert "none of 2 candidates is within the limits; nearest is 1 layer at 50%, int8" in reason
     assert "0.0120 worse" in reason
     assert "beyond max_metric_drop 0.005" in reason
 
@@ -113,6 +113,7 @@ def test_what_is_chosen_is_within_every_limit_and_none_is_clearly_faster(
         ({"max_latency_ms": 0.0}, "max_latency_ms must be above 0 or null"),
         ({"max_size_mb": -1.0}, "max_size_mb must be above 0 or null"),
         ({"keep_fractions": ()}, "keep_fractions must list shares"),
+        ({"layer_fractions": (1.5,)}, r"layer_fractions must list shares in \(0, 1\]"),
         ({"keep_fractions": (1.0, 0.0)}, "keep_fractions must list shares"),
         ({"max_size_mb": float("nan")}, "max_size_mb must be above 0 or null"),
         ({"seed": -1}, "seed must be at least 0"),

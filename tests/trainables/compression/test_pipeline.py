@@ -27,7 +27,9 @@ from trainables.fine_tune import fine_tune, predict_probabilities, score
 from trainables.trial_setup import TrialSetup, Worker
 
 LINEAGE = {"study": "tiny", "trial": 7}
-CONFIG = CompressionConfig(keep_fractions=(0.5, 1.0), max_metric_drop=0.9)
+CONFIG = CompressionConfig(
+    layer_fractions=(0.5, 1.0), keep_fractions=(0.5, 1.0), max_metric_drop=0.9
+)
 
 
 @pytest.fixture(scope="module")
@@ -47,17 +49,21 @@ def report(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Compre
     )
 
 
-def test_every_keep_fraction_is_tried_in_both_precisions(report: CompressionReport) -> None:
-    tried = [(candidate.keep_fraction, candidate.precision) for candidate in report.candidates]
+def test_every_step_down_is_tried_in_each_precision(report: CompressionReport) -> None:
+    tried = [(c.num_layers, c.keep_fraction) for c in report.candidates]
     steps = [[name for name, _ in candidate.steps] for candidate in report.candidates]
     # Which one is chosen depends on how fast they are here.
     assert report.chosen is not None
     assert steps[report.chosen].pop() == "calibrated"
 
-    assert tried == [(1.0, "fp32"), (1.0, "int8"), (0.5, "fp32"), (0.5, "int8")]
+    assert [c.precision for c in report.candidates] == ["fp32", "int8", "int8+int4"] * 4
+    # From the better of the two in the middle the last one was made.
+    assert tried[::3] == [(2, 1.0), (1, 1.0), (2, 0.5), (1, 0.5)]
     assert steps[1] == ["uncompressed", "exported", "int8"]
-    assert steps[3][:2] == ["uncompressed", "pruned"]
-    assert steps[3][-2:] == ["exported", "int8"]
+    assert steps[4][:2] == ["uncompressed", "1 layers kept"]
+    assert steps[7][:2] == ["uncompressed", "pruned to 50%"]
+    assert {"1 layers kept", "pruned to 50%"} < set(steps[11])
+    assert steps[11][-2:] == ["exported", "int8+int4"]
 
 
 def test_the_uncompressed_export_scores_what_training_scored(
@@ -81,12 +87,15 @@ def test_a_metric_that_the_validation_rows_do_not_define_judges_nothing(
 
 
 def test_pruned_candidates_have_smaller_matrices_and_files(report: CompressionReport) -> None:
-    whole, _, pruned, pruned_int8 = report.candidates
+    whole, int8, int4, fewer, _, _, pruned, pruned_int8, _, smallest, _, _ = report.candidates
 
     assert whole.shapes == {"heads": [2, 2], "widths": [64, 64]}
     assert sum(pruned.shapes["heads"]) == 2
     assert pruned.shapes["widths"] == [32, 32] or sum(pruned.shapes["widths"]) <= 80
+    assert len(fewer.shapes["heads"]) == len(smallest.shapes["widths"]) == 1
+    assert smallest.size_mb < fewer.size_mb < whole.size_mb
     assert pruned_int8.size_mb < pruned.size_mb < whole.size_mb
+    assert int4.size_mb < int8.size_mb < whole.size_mb
 
 
 def test_a_report_survives_json(report: CompressionReport) -> None:
@@ -132,7 +141,7 @@ def test_the_bundle_scores_what_its_candidate_scored(
 
 
 def test_where_nothing_is_good_enough_there_is_no_bundle(checkpoint: Path, tmp_path: Path) -> None:
-    config = CompressionConfig(keep_fractions=(1.0,), max_size_mb=0.001)
+    config = CompressionConfig(layer_fractions=(1.0,), keep_fractions=(1.0,), max_size_mb=0.001)
     threads = torch.get_num_threads()
 
     report = compress(
@@ -146,7 +155,7 @@ def test_where_nothing_is_good_enough_there_is_no_bundle(checkpoint: Path, tmp_p
     )
 
     assert (report.chosen, report.bundle) == (None, None)
-    assert "none of 2 candidates is within the limits" in report.reason
+    assert "none of 3 candidates is within the limits" in report.reason
     assert "beyond max_size_mb 0.001" in report.reason
     assert list(tmp_path.iterdir()) == []
     assert torch.get_num_threads() == threads
@@ -265,7 +274,7 @@ def test_the_packaged_encoder_gets_several_times_smaller(
 
     report = compress(
         Path(record.path),
-        CompressionConfig(keep_fractions=(1.0, 0.5), max_metric_drop=0.9),
+        CompressionConfig(layer_fractions=(1.0,), keep_fractions=(1.0, 0.5), max_metric_drop=0.9),
         tmp_path / "bundle",
         text_columns=columns.text,
         metric="roc_auc",
@@ -274,9 +283,11 @@ def test_the_packaged_encoder_gets_several_times_smaller(
 
     assert report.bundle is not None
     verify_bundle(report.bundle)
-    whole, whole_int8, _, half_int8 = report.candidates
+    whole, whole_int8, whole_int4, _, half_int8, half_int4 = report.candidates
     assert whole.size_mb / whole_int8.size_mb > 3.5
+    assert whole.size_mb / whole_int4.size_mb > 4.5
     assert whole.size_mb / half_int8.size_mb > 4.5
+    assert whole.size_mb / half_int4.size_mb > 6.5
 
 
 @pytest.mark.slow
@@ -287,7 +298,8 @@ def test_warnings_of_the_exporter_stay_out_of_the_terminal(
         "import sys; from pathlib import Path\n"
         "from trainables.compression.config import CompressionConfig\n"
         "from trainables.compression.pipeline import compress\n"
-        "compress(Path(sys.argv[1]), CompressionConfig(keep_fractions=(1.0,)), "
+        "settings = CompressionConfig(layer_fractions=(1.0,), keep_fractions=(1.0,))\n"
+        "compress(Path(sys.argv[1]), settings, "
         "Path(sys.argv[2]), text_columns=('title',), metric='roc_auc', lineage={})\n"
     )
 

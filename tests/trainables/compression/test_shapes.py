@@ -36,7 +36,7 @@ def test_shapes_cannot_make_a_layer_grow(model: ClickModel) -> None:
     with pytest.raises(ValueError, match="don't fit an encoder with"):
         apply_shapes(model.encoder, EncoderShapes(heads=(4, 4, 5), widths=(64, 64, 64)))
     with pytest.raises(ValueError, match="were made from another encoder"):
-        apply_shapes(model.encoder, EncoderShapes(heads=(4, 4), widths=(64, 64)))
+        apply_shapes(model.encoder, EncoderShapes(heads=(4,) * 4, widths=(64,) * 4))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A trimmed vocabulary reads seen words as before, and every other word in smaller pieces."""
+"""Trimmed tables: seen words are read as before, all other words in smaller pieces."""
 
 import dataclasses
 
@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 
 from spaces.trial_config import TrialConfig
-from trainables.compression.vocabulary import keep_embeddings, trim_vocabulary
+from tests.trainables.compression.conftest import logits_of
+from trainables.compression.vocabulary import keep_embeddings, keep_positions, trim_vocabulary
+from trainables.data.prepared import Rows
 from trainables.data.token_rows import tokenize
 from trainables.encoder import EncoderConfig, find_encoder, load_tokenizer
-from trainables.model import build_text_model
+from trainables.model import ClickModel, build_text_model
 
 ENCODER = find_encoder(EncoderConfig())
 SEEN = [
@@ -143,3 +145,13 @@ def test_used_ids_are_those_of_the_rows_alone(tokenizer: Tokenizer) -> None:
 
     assert set(first) == set(tokenizer.encode("red couch").ids)
     assert dataclasses.replace(rows).used_ids().size > first.size
+
+
+def test_positions_that_no_text_reaches_change_nothing(model: ClickModel, rows: Rows) -> None:
+    before = logits_of(model, rows)
+
+    keep_positions(model, 14)
+    keep_positions(model, 500)
+
+    assert model.encoder.embeddings.position_embeddings.num_embeddings == 14
+    assert torch.equal(logits_of(model, rows), before)

@@ -1,0 +1,199 @@
+"""Smaller models of a winner: fewer layers, heads and units, recovered and exported."""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from trainables.bundle.predictor import open_graph, run_graph
+from trainables.compression.config import CompressionConfig
+from trainables.compression.graph import export_graph
+from trainables.compression.ladder import Ladder, Shape
+from trainables.compression.layers import choose_layers, keep_layers
+from trainables.compression.pruning import choose_kept, measure_importance, prune
+from trainables.compression.quantization import can_pack, quantize_graph
+from trainables.compression.recovery import Teaching, ask_teacher, recover
+from trainables.compression.report import Precision
+from trainables.compression.shapes import shapes_of
+from trainables.compression.winner import Winner
+from trainables.fine_tune import predict_probabilities
+from trainables.model import ClickModel, Model
+
+StepMetrics = tuple[str, dict[str, float]]
+"""A step's name, and the validation metrics after it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Exported:
+    """A graph of a smaller model, before its latency is known."""
+
+    graph: Path
+    keep_fraction: float
+    precision: Precision
+    shapes: dict[str, list[int]]
+    steps: tuple[StepMetrics, ...]
+    probabilities: np.ndarray
+    """What it gives for the validation rows."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shrunk:
+    """A smaller model of a winner; see :class:`trainables.compression.ladder.Tried`."""
+
+    shape: Shape
+    """What stayed."""
+    model: Model
+    """The model, recovered."""
+    steps: tuple[StepMetrics, ...]
+    """What was done to it, the last step before its export last."""
+    exported: tuple[Exported, ...]
+    """Its graphs, one for each precision."""
+    goodness: float
+    """The study's metric of the model, turned so that higher is better."""
+    is_good_enough: bool
+    """Whether one of its graphs loses no more of the metric than it may."""
+
+
+class Shrinker:
+    """Makes smaller models of one winner, each from a larger one."""
+
+    def __init__(self, winner: Winner, config: CompressionConfig, work: Path) -> None:
+        """Prepare to shrink.
+
+        Args:
+            winner: Stays as it is.
+            config: The limits, and how to recover.
+            work: A folder for the graphs.
+        """
+        self._winner = winner
+        self._config = config
+        self._work = work
+        self._teaching: Teaching | None = None
+        num_layers = winner.model.num_layers if isinstance(winner.model, ClickModel) else 0
+        self._whole = Shape(layers=num_layers, keep_fraction=1.0)
+        self.ladder = Ladder.of(num_layers, config.layer_fractions, config.keep_fractions)
+
+    def make_top(self) -> Shrunk:
+        """Make the largest model, which is the winner itself unless the settings forbid it."""
+        winner = self._winner
+        if self.ladder.top == self._whole:
+            return self._export(winner.model, self._whole, winner.steps)
+        return self._shrink(winner.model, self._whole, winner.steps, self.ladder.top)
+
+    def shrink(self, larger: Shrunk, shape: Shape) -> Shrunk:
+        """Make a smaller model of a larger one, which stays as it is."""
+        return self._shrink(larger.model, larger.shape, larger.steps, shape)
+
+    def _shrink(
+        self, larger: Model, present: Shape, steps: tuple[StepMetrics, ...], shape: Shape
+    ) -> Shrunk:
+        assert isinstance(larger, ClickModel), "without an encoder there is nothing to leave out"
+        winner, config = self._winner, self._config
+        some = self._ask_teacher().some(config.importance_rows, [config.seed, 0])
+        model = copy.deepcopy(larger)
+        if shape.layers < present.layers:
+            keep_layers(model, choose_layers(model, winner.train, some, shape.layers))
+            steps = (*steps, (f"{shape.layers} layers kept", self._measure(model)))
+        if shape.keep_fraction < present.keep_fraction:
+            importance = measure_importance(model, winner.train, some.indices)
+            prune(model, choose_kept(importance, shape.keep_fraction / present.keep_fraction))
+            steps = (*steps, (f"pruned to {shape.keep_fraction:.0%}", self._measure(model)))
+        return self._export(model, shape, (*steps, *self._recover(model, steps[-1][1])))
+
+    def _ask_teacher(self) -> Teaching:
+        """Ask once, and for as many rows as any step needs."""
+        winner, config = self._winner, self._config
+        if self._teaching is None:
+            assert isinstance(winner.model, ClickModel)
+            most = max(config.recovery_rows, config.importance_rows)
+            rows = _sample(len(winner.train), most, [config.seed, 2])
+            self._teaching = ask_teacher(winner.model, winner.train, rows)
+        return self._teaching
+
+    def _measure(self, model: ClickModel) -> dict[str, float]:
+        return self._winner.metrics(predict_probabilities(model, self._winner.validation))
+
+    def _recover(self, model: ClickModel, before: dict[str, float]) -> list[StepMetrics]:
+        """Make up for what a removal cost, where it cost something."""
+        winner, config = self._winner, self._config
+        lost_nothing = winner.goodness(before) >= winner.goodness(winner.baseline)
+        if not config.recovery_epochs or lost_nothing:
+            return []
+        seen = {winner.goodness(before): before}
+
+        def evaluate(student: ClickModel) -> float:
+            metrics = self._measure(student)
+            seen[winner.goodness(metrics)] = metrics
+            return winner.goodness(metrics)
+
+        best = recover(
+            model,
+            winner.train,
+            self._ask_teacher().some(config.recovery_rows, [config.seed, 2]),
+            config,
+            evaluate,
+            before=winner.goodness(before),
+        )
+        return [("recovered", seen[best])]
+
+    def _export(self, model: Model, shape: Shape, steps: tuple[StepMetrics, ...]) -> Shrunk:
+        winner = self._winner
+        exported = tuple(self._graphs(model, shape, steps))
+        least = winner.goodness(winner.baseline) - self._config.max_metric_drop
+        goodness = [winner.goodness(item.steps[-1][1]) for item in exported]
+        return Shrunk(
+            shape=shape,
+            model=model,
+            steps=steps,
+            exported=exported,
+            goodness=winner.goodness(steps[-1][1]),
+            is_good_enough=any(value >= least for value in goodness),
+        )
+
+    def _graphs(
+        self, model: Model, shape: Shape, steps: tuple[StepMetrics, ...]
+    ) -> Iterator[Exported]:
+        winner = self._winner
+        features = winner.features
+        name = f"{shape.layers}-{shape.keep_fraction:g}"
+        whole = self._work / f"{name}-fp32.onnx"
+        export_graph(model, whole, max_tokens=features.max_tokens, fields=features.fields.shapes)
+        shapes = shapes_of(model.encoder).to_dict() if isinstance(model, ClickModel) else {}
+        steps = (*steps, ("exported", winner.metrics(self._run(whole))))
+        for precision in self._precisions():
+            graph = whole
+            if precision != "fp32":
+                graph = self._work / f"{name}-{precision}.onnx"
+                quantize_graph(whole, graph, pack_words=precision == "int8+int4")
+            probabilities = self._run(graph)
+            done = steps
+            if graph is not whole:
+                done = (*steps, (precision, winner.metrics(probabilities)))
+            yield Exported(
+                graph=graph,
+                keep_fraction=shape.keep_fraction,
+                precision=precision,
+                shapes=shapes,
+                steps=done,
+                probabilities=probabilities,
+            )
+
+    def _precisions(self) -> tuple[Precision, ...]:
+        model = self._winner.model
+        if isinstance(model, ClickModel):
+            words = model.encoder.embeddings.word_embeddings
+            if can_pack(words.num_embeddings, words.embedding_dim):
+                return ("fp32", "int8", "int8+int4")
+        return ("fp32", "int8")
+
+    def _run(self, graph: Path) -> np.ndarray:
+        session = open_graph(graph, num_threads=torch.get_num_threads())
+        return run_graph(session, self._winner.validation.inputs)
+
+
+def _sample(num_rows: int, most: int, seed: list[int]) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return np.sort(rng.permutation(num_rows)[:most])
