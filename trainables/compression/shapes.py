@@ -61,12 +61,9 @@ def apply_shapes(encoder: "BertModel", shapes: EncoderShapes) -> None:
         ValueError: if a layer would have to grow, or layers are missing.
     """
     present = shapes_of(encoder)
-    grows = any(
-        want > have
-        for want, have in zip(
-            (*shapes.heads, *shapes.widths), (*present.heads, *present.widths), strict=False
-        )
-    )
+    heads = zip(shapes.heads, present.heads, strict=False)
+    widths = zip(shapes.widths, present.widths, strict=False)
+    grows = any(want > have for want, have in (*heads, *widths))
     if len(present.heads) < len(shapes.heads) or grows:
         raise ValueError(
             f"shapes {shapes.to_dict()} don't fit an encoder with {present.to_dict()}; "
