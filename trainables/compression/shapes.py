@@ -61,9 +61,9 @@ def apply_shapes(encoder: "BertModel", shapes: EncoderShapes) -> None:
         ValueError: if a layer would have to grow, or layers are missing.
     """
     present = shapes_of(encoder)
-    heads = zip(shapes.heads, present.heads, strict=False)
-    widths = zip(shapes.widths, present.widths, strict=False)
-    grows = any(want > have for want, have in (*heads, *widths))
+    head_pairs = zip(shapes.heads, present.heads, strict=False)
+    width_pairs = zip(shapes.widths, present.widths, strict=False)
+    grows = any(want > have for want, have in (*head_pairs, *width_pairs))
     if len(present.heads) < len(shapes.heads) or grows:
         raise ValueError(
             f"shapes {shapes.to_dict()} don't fit an encoder with {present.to_dict()}; "
