@@ -57,13 +57,18 @@ def verify(folder: Path) -> None:
 @click.argument("output", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--threads", type=click.IntRange(min=1), help="Threads; default: one for each core.")
 def predict(folder: Path, table: Path, output: Path, threads: int | None) -> None:
-    """Add a column `click_probability` to TABLE (csv, csv.gz, parquet) and write it to OUTPUT."""
+    """Add a column `click_probability` to TABLE (csv, csv.gz, parquet) and write it to OUTPUT.
+
+    Warns where the rows or their scores are distributed otherwise than the validation rows were.
+    """
     from trainables.bundle.predict_file import predict_file
 
     # A bundle that is wrong and a table that doesn't fit it are both the user's to repair.
     with preflight():
-        num_rows = predict_file(folder, table, output, num_threads=threads)
-    click.echo(f"wrote {output}: {num_rows:,} rows")
+        predicted = predict_file(folder, table, output, num_threads=threads)
+    click.echo(f"wrote {output}: {predicted.num_rows:,} rows")
+    for drift in predicted.drifts:
+        click.echo(f"warning: {drift}", err=True)
 
 
 @bundle.command()

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trainables.bundle.card import model_card
+from trainables.bundle.drift import DriftBaseline
 from trainables.bundle.features import Features
 from trainables.bundle.manifest import (
     BUNDLE_FILES,
     CALIBRATION_FILE,
     CARD_FILE,
+    DRIFT_FILE,
     FEATURES_FILE,
     MANIFEST_FILE,
     MODEL_FILE,
@@ -32,6 +34,7 @@ from trainables.bundle.manifest import (
 )
 from trainables.bundle.predictor import RowScorer, log_odds
 from trainables.calibration import Calibration
+from trainables.data.row_inputs import RowInputs
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -105,6 +108,21 @@ def record_parity(
         tolerance=TOLERANCES[precision],
         batch_spread=float(np.abs(log_odds(together) - log_odds(alone)).max()),
     )
+
+
+def record_baseline(
+    folder: Path, scorer: RowScorer, inputs: RowInputs, probabilities: np.ndarray
+) -> None:
+    """Write how rows and their scores are distributed, so that later rows can be compared.
+
+    Args:
+        folder: From :func:`stage_bundle`.
+        scorer: The staged parts.
+        inputs: n rows that the model wasn't trained on.
+        probabilities: (n,) what the bundle predicts for them.
+    """
+    baseline = DriftBaseline.of(inputs, probabilities, scorer.features)
+    (folder / DRIFT_FILE).write_text(baseline.to_json(), encoding="utf-8")
 
 
 def seal_bundle(folder: Path, draft: BundleManifest, output: Path) -> BundleManifest:

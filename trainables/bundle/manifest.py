@@ -17,12 +17,20 @@ MODEL_FILE = "model.onnx"
 TOKENIZER_FILE = "tokenizer.json"
 FEATURES_FILE = "features.json"
 CALIBRATION_FILE = "calibration.json"
+DRIFT_FILE = "drift.json"
 CARD_FILE = "README.md"
 
-BUNDLE_FILES = (MODEL_FILE, TOKENIZER_FILE, FEATURES_FILE, CALIBRATION_FILE, CARD_FILE)
+BUNDLE_FILES = (
+    MODEL_FILE,
+    TOKENIZER_FILE,
+    FEATURES_FILE,
+    CALIBRATION_FILE,
+    DRIFT_FILE,
+    CARD_FILE,
+)
 """The files of a bundle beside its manifest."""
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Version of the manifest that this code writes, and the only one that it reads."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -4,6 +4,7 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from trainables.bundle.drift import DriftCheck, say_drift
 from trainables.bundle.predictor import Predictor
 
 PROBABILITY_COLUMN = "click_probability"
@@ -22,6 +24,17 @@ CSV_SUFFIXES = (".csv", ".csv.gz")
 SUFFIXES = (*CSV_SUFFIXES, ".parquet")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PredictedFile:
+    """What was predicted."""
+
+    num_rows: int
+    """Rows of the table."""
+    drifts: tuple[str, ...]
+    """In what its rows, or their predictions, are distributed otherwise than those of the
+    bundle's validation split, a sentence each; see :mod:`trainables.bundle.drift`."""
+
+
 def predict_file(
     bundle: Path,
     input_path: Path,
@@ -29,7 +42,7 @@ def predict_file(
     *,
     num_threads: int | None = None,
     on_rows: Callable[[int], None] | None = None,
-) -> int:
+) -> PredictedFile:
     """Copy a table with a column ``click_probability`` added.
 
     All columns of the input are kept; a CSV's values are copied as they are written, and a blank
@@ -43,7 +56,7 @@ def predict_file(
         on_rows: Called with the number of finished rows after each part.
 
     Returns:
-        The number of rows.
+        How many rows there were, and in what they differ from those of the bundle's validation.
 
     Raises:
         ValueError: naming the file and, where it is one row's fault, the row (from 0, the header
@@ -51,6 +64,7 @@ def predict_file(
     """
     check_paths(input_path, output_path)
     predictor = Predictor(bundle, num_threads)
+    check = DriftCheck(predictor.baseline, predictor.features)
     num_rows = 0
     with _naming(input_path), _reader(input_path) as (schema, parts):
         if PROBABILITY_COLUMN in schema.names:
@@ -63,13 +77,16 @@ def predict_file(
                 values = {
                     name: part.column(name).to_pylist() for name in predictor.features.columns
                 }
-                probabilities = predictor.predict(values, first_row=num_rows)
+                inputs = predictor.encode(values, first_row=num_rows)
+                probabilities = predictor.predict_inputs(inputs)
+                check.add(inputs, probabilities)
                 columns = [*part.columns, pa.array(probabilities)]
                 write(pa.RecordBatch.from_arrays(columns, schema=wider))
                 num_rows += part.num_rows
                 if on_rows is not None:
                     on_rows(num_rows)
-    return num_rows
+    drifts = tuple(say_drift(drift, predictor.features) for drift in check.drifts())
+    return PredictedFile(num_rows=num_rows, drifts=drifts)
 
 
 def check_paths(input_path: Path, output_path: Path) -> None:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
+from trainables.bundle.drift import DriftBaseline, read_baseline
 from trainables.bundle.features import Features, read_features
 from trainables.bundle.manifest import (
     CALIBRATION_FILE,
+    DRIFT_FILE,
     FEATURES_FILE,
     MODEL_FILE,
     TOKENIZER_FILE,
@@ -59,6 +61,7 @@ class Predictor:
         self.manifest: BundleManifest = read_manifest(folder)
         check_files(folder, self.manifest)
         self._scorer = RowScorer(folder, num_threads=num_threads)
+        self.baseline: DriftBaseline = read_baseline(folder / DRIFT_FILE, self.features)
 
     @property
     def features(self) -> Features:

@@ -10,6 +10,7 @@ import numpy as np
 from trainables.bundle.export import (
     describe_machine,
     library_versions,
+    record_baseline,
     record_parity,
     seal_bundle,
     stage_bundle,
@@ -20,6 +21,7 @@ from trainables.bundle.manifest import BundleManifest, Latency, Parity, RowValue
 from trainables.calibration import Calibration
 from trainables.compression.measure import NUM_ROWS, spread_over_lengths
 from trainables.compression.report import Candidate
+from trainables.compression.shrinking import Exported
 from trainables.compression.winner import Winner
 from trainables.data.row_inputs import RowInputs
 
@@ -29,7 +31,7 @@ NUM_PARITY_ROWS = 16
 def write_bundle(
     winner: Winner,
     candidate: Candidate,
-    graph: Path,
+    exported: Exported,
     *,
     calibration: Calibration,
     staging: Path,
@@ -41,7 +43,7 @@ def write_bundle(
     Args:
         winner: The model before compression.
         candidate: What was measured.
-        graph: The candidate's ONNX file.
+        exported: The candidate's graph.
         calibration: What becomes of its probabilities.
         staging: A folder to make, on the same file system as ``output``.
         output: The bundle's folder.
@@ -49,7 +51,11 @@ def write_bundle(
     """
     features = winner.features
     scorer = stage_bundle(
-        staging, graph=graph, tokenizer=winner.tokenizer, features=features, calibration=calibration
+        staging,
+        graph=exported.graph,
+        tokenizer=winner.tokenizer,
+        features=features,
+        calibration=calibration,
     )
     chosen = spread_over_lengths(winner.validation.tokens.lengths, NUM_PARITY_ROWS)
     rows = _raw_rows(winner, chosen)
@@ -58,6 +64,9 @@ def write_bundle(
         raise RuntimeError("the bundle would read rows unlike training did; nothing was exported")
     parity = record_parity(
         scorer, rows, winner.probabilities[chosen], precision=candidate.precision
+    )
+    record_baseline(
+        staging, scorer, winner.validation.inputs, calibration.apply(exported.probabilities)
     )
     return seal_bundle(staging, _draft(winner, candidate, parity, output.name, lineage), output)
 

@@ -88,7 +88,7 @@ def compress(  # noqa: PLR0913 - the fields of a CompressionJob, by name
             write_bundle(
                 winner,
                 candidates[chosen],
-                exported[chosen].graph,
+                exported[chosen],
                 calibration=calibration,
                 staging=Path(work) / "bundle",
                 output=output,

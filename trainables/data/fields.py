@@ -139,6 +139,11 @@ class NumericField:
             scaled = np.clip((known - self.center) / self.scale, -LARGEST, LARGEST)
         return np.stack([np.sign(scaled) * np.log1p(np.abs(scaled)), missing], axis=1)
 
+    def decode(self, scaled: np.ndarray) -> np.ndarray:
+        """Return the numbers, float64 (n,), that were scaled to these, as exact as float32 is."""
+        exact = scaled.astype(np.float64)
+        return self.center + self.scale * np.sign(exact) * np.expm1(np.abs(exact))
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TimeField:

@@ -12,6 +12,7 @@ import pytest
 from spaces.trial_config import TrialConfig
 from trainables.bundle.export import (
     library_versions,
+    record_baseline,
     record_parity,
     seal_bundle,
     stage_bundle,
@@ -71,6 +72,8 @@ def write_bundle(
     tokenizer = load_tokenizer(encoder, max_tokens=MAX_TOKENS)
     scorer = stage_bundle(staging, graph=graph, tokenizer=tokenizer, features=features)
     rows = [{name: row[name] for name in features.text} for row in ROWS]
+    inputs = scorer.encode({name: [row[name] for row in rows] for name in features.text})
+    record_baseline(staging, scorer, inputs, scorer.predict(rows))
     draft = BundleManifest(
         name=output.name,
         created=utc_now(),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainables.bundle.manifest import BundleManifest, check_files, read_manifest
+from trainables.bundle.manifest import BUNDLE_FILES, BundleManifest, check_files, read_manifest
 
 Edit = Callable[[Path, Callable[[dict[str, Any]], object]], None]
 
@@ -27,13 +27,13 @@ def test_an_untouched_bundle_passes(bundle: Path) -> None:
 
 
 def test_an_older_bundle_is_to_be_exported_again(bundle: Path, edit_manifest: Edit) -> None:
-    edit_manifest(bundle, lambda raw: raw.update(schema_version=1))
+    edit_manifest(bundle, lambda raw: raw.update(schema_version=2))
 
-    with pytest.raises(ValueError, match=r"schema_version 1, .* export the bundle again"):
+    with pytest.raises(ValueError, match=r"schema_version 2, .* export the bundle again"):
         read_manifest(bundle)
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "features.json", "README.md"])
+@pytest.mark.parametrize("name", BUNDLE_FILES)
 def test_one_changed_byte_of_any_file_is_found(bundle: Path, name: str) -> None:
     path = bundle / name
     content = bytearray(path.read_bytes())
@@ -77,9 +77,9 @@ def test_a_file_name_that_leads_out_is_refused(
 
 
 def test_a_newer_schema_asks_for_an_upgrade(bundle: Path, edit_manifest: Edit) -> None:
-    edit_manifest(bundle, lambda raw: raw.update(schema_version=3, novelty=1))
+    edit_manifest(bundle, lambda raw: raw.update(schema_version=4, novelty=1))
 
-    with pytest.raises(ValueError, match=r"schema_version 3, and this ClickTune reads 2"):
+    with pytest.raises(ValueError, match=r"schema_version 4, and this ClickTune reads 3"):
         read_manifest(bundle)
 
 

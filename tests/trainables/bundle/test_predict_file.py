@@ -21,7 +21,7 @@ def _read(path: Path) -> pd.DataFrame:
 def test_a_csv_keeps_its_values_as_they_are_written(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text(CSV)
 
-    assert predict_file(bundle, tmp_path / "in.csv", tmp_path / "out.csv") == 3
+    assert predict_file(bundle, tmp_path / "in.csv", tmp_path / "out.csv").num_rows == 3
 
     out = _read(tmp_path / "out.csv")
     assert list(out.columns) == ["id", "query", "title", "click_probability"]
@@ -81,7 +81,7 @@ def test_parts_are_predicted_one_after_the_other(
 def test_no_rows_give_a_table_without_rows(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("query,title\n")
 
-    assert predict_file(bundle, tmp_path / "in.csv", tmp_path / "out.csv") == 0
+    assert predict_file(bundle, tmp_path / "in.csv", tmp_path / "out.csv").num_rows == 0
 
     assert list(_read(tmp_path / "out.csv").columns) == ["query", "title", "click_probability"]
 

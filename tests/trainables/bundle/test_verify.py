@@ -17,7 +17,7 @@ def test_what_was_exported_verifies(bundle: Path, int8_bundle: Path) -> None:
         result = verify_bundle(folder)
 
         assert result.manifest.compression["precision"] == precision
-        assert (result.num_files, result.num_parity_rows) == (5, 5)
+        assert (result.num_files, result.num_parity_rows) == (6, 5)
         assert result.largest_difference <= 1e-5
 
 
