@@ -38,17 +38,34 @@ def _fact(name: str, value: Any, indent: str = "") -> str:  # noqa: ANN401 - any
 
 @bundle.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-def verify(folder: Path) -> None:
+@click.option("--latency", is_flag=True, help="Time it on this machine too, on one thread.")
+@click.option(
+    "--max-latency-ms",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Fail if one row takes longer; default: compression.max_latency_ms of its study.",
+)
+def verify(folder: Path, *, latency: bool, max_latency_ms: float | None) -> None:
     """Check every hash of the bundle in FOLDER, its schema, and that it predicts as at export."""
     from trainables.bundle.verify import verify_bundle
 
     with preflight():
-        result = verify_bundle(folder)
+        result = verify_bundle(
+            folder,
+            latency=latency or max_latency_ms is not None,
+            max_latency_ms=max_latency_ms,
+        )
     click.echo(
         f"{folder} is verified: {result.num_files} files match their SHA-256, "
         f"{result.num_parity_rows} rows give what they gave at export "
         f"(largest difference {result.largest_difference:.1e})"
     )
+    if result.latency is not None:
+        found = result.latency
+        allowed = "" if found.limit_ms is None else f", at most {found.limit_ms:g} ms are allowed"
+        click.echo(
+            f"one row takes {found.median_ms:.2f} ms on one thread{allowed}; at export it took "
+            f"{found.at_export_ms:.2f} ms on {result.manifest.latency.machine}"
+        )
 
 
 @bundle.command()

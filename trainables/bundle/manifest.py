@@ -33,6 +33,10 @@ BUNDLE_FILES = (
 SCHEMA_VERSION = 3
 """Version of the manifest that this code writes, and the only one that it reads."""
 
+MAX_DOCUMENT_BYTES = 64_000_000
+"""Largest JSON file of a bundle that is read: the largest tokenizers take a few megabytes, and a
+file that fills the memory must not be opened to find that out."""
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -190,6 +194,7 @@ def read_manifest(folder: Path) -> BundleManifest:
         raise ValueError(f"there is no bundle at {folder}: it is not a folder")
     if not path.is_file() or path.is_symlink():
         raise ValueError(f"{folder} is not a bundle: it has no file {MANIFEST_FILE}")
+    _check_document(path)
     try:
         return BundleManifest.from_json(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
@@ -214,6 +219,8 @@ def check_files(folder: Path, manifest: BundleManifest) -> None:
         path = folder / name
         if path.is_symlink() or not path.is_file():
             raise ValueError(f"{path} is not a plain file; a bundle holds no links or folders")
+        if path.suffix == ".json":
+            _check_document(path)
         found = file_record(path)
         if found != record:
             raise ValueError(
@@ -221,6 +228,15 @@ def check_files(folder: Path, manifest: BundleManifest) -> None:
                 f"{found.sha256[:12]}…, but the manifest says {record.num_bytes} bytes with "
                 f"{record.sha256[:12]}…; get the bundle anew from where it was exported"
             )
+
+
+def _check_document(path: Path) -> None:
+    size = path.stat().st_size
+    if size > MAX_DOCUMENT_BYTES:
+        raise ValueError(
+            f"{path} takes {size / 1e6:,.0f} MB, and no bundle's needs more than "
+            f"{MAX_DOCUMENT_BYTES / 1e6:,.0f} MB; get the bundle anew from where it was exported"
+        )
 
 
 def file_record(path: Path) -> FileRecord:

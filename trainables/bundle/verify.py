@@ -1,12 +1,13 @@
 """Check a bundle: every byte, its schema, and that it still gives what it gave at export."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from trainables.bundle.graph_check import check_graph
+from trainables.bundle.latency import LatencyCheck, check_latency
 from trainables.bundle.manifest import (
     BUNDLE_FILES,
     MODEL_FILE,
@@ -29,13 +30,20 @@ class VerifyResult:
     """Rows that were replayed."""
     largest_difference: float
     """Largest change of a replayed row's log-odds since the export, at most the tolerance."""
+    latency: LatencyCheck | None
+    """How fast it is here; None where that wasn't asked."""
 
 
-def verify_bundle(folder: str | Path) -> VerifyResult:
-    """Check a bundle completely.
+def verify_bundle(
+    folder: str | Path, *, latency: bool = False, max_latency_ms: float | None = None
+) -> VerifyResult:
+    """Check a bundle completely; nothing of it is run before it is known to be what it says.
 
     Args:
         folder: The bundle, or a link to it.
+        latency: Whether to time it too.
+        max_latency_ms: The most that one row may take then; None: what its study allowed, if it
+            did say.
 
     Raises:
         ValueError: saying what is wrong with it.
@@ -45,7 +53,7 @@ def verify_bundle(folder: str | Path) -> VerifyResult:
     if absent := sorted(set(BUNDLE_FILES) - set(manifest.files)):
         raise ValueError(f"bundle {folder}: its manifest doesn't list {', '.join(absent)}")
     check_files(folder, manifest)
-    check_self_contained(folder / MODEL_FILE)
+    check_graph(folder / MODEL_FILE)
     predictor = Predictor(folder, num_threads=1)
     read = {"text": predictor.features.text, "fields": predictor.features.fields.names}
     if read != manifest.columns:
@@ -59,6 +67,7 @@ def verify_bundle(folder: str | Path) -> VerifyResult:
         num_files=len(manifest.files),
         num_parity_rows=len(manifest.parity.rows),
         largest_difference=difference,
+        latency=check_latency(predictor, max_latency_ms) if latency else None,
     )
 
 
@@ -82,40 +91,6 @@ def _replay(predictor: Predictor) -> float:
 def _versions(manifest: BundleManifest) -> str:
     names = ("onnxruntime", "tokenizers")
     return ", ".join(f"{name} {manifest.libraries.get(name, '?')}" for name in names)
-
-
-def check_self_contained(path: Path) -> None:
-    """Make sure that a graph keeps all its weights in its own file.
-
-    Raises:
-        ValueError: if it isn't ONNX, or a weight lies in another file, which no hash would cover.
-    """
-    import onnx
-    from onnx.external_data_helper import uses_external_data
-
-    try:
-        model = onnx.load(str(path), load_external_data=False)
-    except Exception as error:
-        raise ValueError(f"{path} is not an ONNX graph: {error}") from error
-    for tensor in _tensors(model):
-        if uses_external_data(tensor):
-            raise ValueError(
-                f"{path} keeps weight {tensor.name!r} in another file, which the manifest's hashes "
-                "don't cover; export the bundle again"
-            )
-
-
-def _tensors(message: Any) -> Iterator[Any]:  # noqa: ANN401 - protobuf ships no types
-    """Find the tensors of a graph, of its functions and of the graphs inside its nodes."""
-    from onnx import TensorProto
-
-    if isinstance(message, TensorProto):
-        yield message
-        return
-    for field, value in message.ListFields():
-        if field.message_type is not None:
-            for item in [value] if hasattr(value, "ListFields") else value:
-                yield from _tensors(item)
 
 
 def describe_bundle(folder: str | Path) -> dict[str, Any]:

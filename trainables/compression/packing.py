@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,27 @@ from trainables.data.row_inputs import RowInputs
 NUM_PARITY_ROWS = 16
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BundleRequest:
+    """Where a bundle goes, and what it says beside what was measured."""
+
+    output: Path
+    """The bundle's folder."""
+    staging: Path
+    """A folder to make, on the same file system."""
+    lineage: Mapping[str, Any]
+    """JSON values that say where the checkpoint comes from."""
+    max_latency_ms: float | None
+    """What one row may take, which a verification elsewhere checks; None: nobody said."""
+
+
 def write_bundle(
     winner: Winner,
     candidate: Candidate,
     exported: Exported,
+    request: BundleRequest,
     *,
     calibration: Calibration,
-    staging: Path,
-    output: Path,
-    lineage: Mapping[str, Any],
 ) -> BundleManifest:
     """Write the bundle of a candidate, whole or not at all.
 
@@ -44,12 +57,11 @@ def write_bundle(
         winner: The model before compression.
         candidate: What was measured.
         exported: The candidate's graph.
+        request: Where the bundle goes, and what it says beside.
         calibration: What becomes of its probabilities.
-        staging: A folder to make, on the same file system as ``output``.
-        output: The bundle's folder.
-        lineage: JSON values that say where the checkpoint comes from.
     """
     features = winner.features
+    staging = request.staging
     scorer = stage_bundle(
         staging,
         graph=exported.graph,
@@ -68,7 +80,7 @@ def write_bundle(
     record_baseline(
         staging, scorer, winner.validation.inputs, calibration.apply(exported.probabilities)
     )
-    return seal_bundle(staging, _draft(winner, candidate, parity, output.name, lineage), output)
+    return seal_bundle(staging, _draft(winner, candidate, parity, request), request.output)
 
 
 def _raw_rows(winner: Winner, chosen: np.ndarray) -> list[dict[str, RowValue]]:
@@ -96,12 +108,12 @@ def _are_equal(served: RowInputs, trained: RowInputs, features: Features) -> boo
 
 
 def _draft(
-    winner: Winner, candidate: Candidate, parity: Parity, name: str, lineage: Mapping[str, Any]
+    winner: Winner, candidate: Candidate, parity: Parity, request: BundleRequest
 ) -> BundleManifest:
     """Say everything about the bundle but its files' hashes."""
     info = winner.info
     return BundleManifest(
-        name=name,
+        name=request.output.name,
         created=utc_now(),
         task=dataclasses.asdict(info.setup.task),
         columns={"text": winner.features.text, "fields": winner.features.fields.names},
@@ -119,6 +131,7 @@ def _draft(
             "precision": candidate.precision,
             "shapes": candidate.shapes,
             "size_mb": candidate.size_mb,
+            "max_latency_ms": request.max_latency_ms,
         },
         metric=winner.metric,
         steps=tuple(Step(name=name, metrics=metrics) for name, metrics in candidate.steps),
@@ -129,6 +142,6 @@ def _draft(
             num_threads=1,
             machine=describe_machine(),
         ),
-        lineage=dict(lineage),
+        lineage=dict(request.lineage),
         files={},
     )

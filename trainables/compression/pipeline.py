@@ -15,7 +15,7 @@ from trainables.compression.choice import choose
 from trainables.compression.config import CompressionConfig
 from trainables.compression.ladder import descend
 from trainables.compression.measure import measure_latencies
-from trainables.compression.packing import write_bundle
+from trainables.compression.packing import BundleRequest, write_bundle
 from trainables.compression.report import Candidate, CompressionReport
 from trainables.compression.shrinking import Exported, Shrinker
 from trainables.compression.winner import Winner, load_winner
@@ -89,10 +89,13 @@ def compress(  # noqa: PLR0913 - the fields of a CompressionJob, by name
                 winner,
                 candidates[chosen],
                 exported[chosen],
+                BundleRequest(
+                    output=output,
+                    staging=Path(work) / "bundle",
+                    lineage=lineage,
+                    max_latency_ms=config.max_latency_ms,
+                ),
                 calibration=calibration,
-                staging=Path(work) / "bundle",
-                output=output,
-                lineage=lineage,
             )
         return CompressionReport(
             checkpoint=str(checkpoint),

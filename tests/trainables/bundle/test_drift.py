@@ -163,4 +163,6 @@ def test_numbers_are_decoded_to_what_they_were() -> None:
 
     scaled = field.encode(numbers)[:, 0]
 
-    np.testing.assert_allclose(field.decode(scaled.astype(np.float32)), numbers, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        field.decode(scaled.astype(np.float32)), numbers, rtol=1e-4, atol=1e-5
+    )

@@ -1,6 +1,7 @@
 """The manifest: it survives a round trip, and refuses what it can't vouch for."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainables.bundle.manifest import BUNDLE_FILES, BundleManifest, check_files, read_manifest
+from trainables.bundle.manifest import (
+    BUNDLE_FILES,
+    MAX_DOCUMENT_BYTES,
+    BundleManifest,
+    check_files,
+    read_manifest,
+)
 
 Edit = Callable[[Path, Callable[[dict[str, Any]], object]], None]
 
@@ -120,6 +127,14 @@ def test_what_is_no_manifest_is_an_error_of_the_bundle(bundle: Path, text: str) 
 
     with pytest.raises(ValueError, match="can't be read as a bundle's manifest"):
         read_manifest(bundle)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "tokenizer.json", "drift.json"])
+def test_a_document_that_would_fill_the_memory_is_not_read(bundle: Path, name: str) -> None:
+    os.truncate(bundle / name, MAX_DOCUMENT_BYTES + 1)
+
+    with pytest.raises(ValueError, match=rf"{name} takes 64 MB, and no bundle's needs more"):
+        check_files(bundle, read_manifest(bundle))
 
 
 def test_a_folder_without_manifest_is_no_bundle(tmp_path: Path) -> None:

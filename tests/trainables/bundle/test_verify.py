@@ -7,7 +7,7 @@ from typing import Any
 import onnx
 import pytest
 
-from trainables.bundle.verify import check_self_contained, describe_bundle, verify_bundle
+from trainables.bundle.verify import describe_bundle, verify_bundle
 
 Edit = Callable[[Path, Callable[[dict[str, Any]], object]], None]
 
@@ -65,29 +65,29 @@ def test_features_and_manifest_must_agree(bundle: Path, edit_manifest: Edit) -> 
         verify_bundle(bundle)
 
 
-def test_weights_in_another_file_are_refused(
-    bundle: Path, edit_manifest: Edit, tmp_path: Path
+def test_a_bundle_is_timed_where_that_is_asked(bundle: Path) -> None:
+    assert verify_bundle(bundle).latency is None
+
+    found = verify_bundle(bundle, latency=True).latency
+
+    assert found is not None
+    assert found.median_ms > 0
+    assert (found.at_export_ms, found.limit_ms) == (1.5, None)
+    assert verify_bundle(bundle, latency=True, max_latency_ms=9_000).latency is not None
+
+
+def test_a_bundle_that_is_slower_than_it_may_be_is_refused(
+    bundle: Path, edit_manifest: Edit
 ) -> None:
-    model = onnx.load(str(bundle / "model.onnx"))
-    onnx.save(
-        model,
-        str(tmp_path / "model.onnx"),
-        save_as_external_data=True,
-        location="weights.bin",
-        size_threshold=0,
-    )
-    (tmp_path / "model.onnx").replace(bundle / "model.onnx")
-    edit_manifest(bundle, lambda _raw: None)
+    with pytest.raises(
+        ValueError, match=r"takes \d+\.\d+ ms on one thread of this machine, and may"
+    ):
+        verify_bundle(bundle, latency=True, max_latency_ms=1e-6)
 
-    with pytest.raises(ValueError, match="in another file, which the manifest's hashes don't"):
-        verify_bundle(bundle)
-
-
-def test_a_graph_that_is_none_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "model.onnx").write_bytes(b"\xff\xff\xff")
-
-    with pytest.raises(ValueError, match="is not an ONNX graph"):
-        check_self_contained(tmp_path / "model.onnx")
+    edit_manifest(bundle, lambda raw: raw["compression"].update(max_latency_ms=1e-6))
+    verify_bundle(bundle)
+    with pytest.raises(ValueError, match="and may take 1e-06 ms; at export it took 1.50 ms on a"):
+        verify_bundle(bundle, latency=True)
 
 
 def test_a_file_that_the_manifest_forgets_is_named(bundle: Path, edit_manifest: Edit) -> None:

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trainables.bundle.graph_check import check_graph
 from trainables.bundle.predictor import log_odds, open_graph, run_graph
-from trainables.bundle.verify import check_self_contained
 from trainables.compression.graph import export_graph
 from trainables.compression.measure import measure_latencies, spread_over_lengths
 from trainables.compression.pruning import choose_kept, measure_importance, prune
@@ -51,7 +51,7 @@ def test_graphs_of_a_pruned_model_answer_as_it_does(
     sizes = [graphs[name].stat().st_size for name in ("int4", "int8", "fp32")]
     assert sizes == sorted(sizes)
     for path in graphs.values():
-        check_self_contained(path)
+        check_graph(path)
     assert {p.name for p in graphs["fp32"].parent.iterdir()} == {
         "fp32.onnx",
         "int4.onnx",
