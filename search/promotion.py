@@ -47,6 +47,8 @@ class Promotion:
     """The trial whose bundle was chosen; None if no candidate kept within the study's limits."""
     scores: FinalScores | None
     """What the test split said about that bundle."""
+    checkpoint: Path | None
+    """The checkpoint that it was made of."""
 
 
 def promote(
@@ -102,7 +104,13 @@ def promote(
                 f"{verified.num_parity_rows} rows give what they gave at export"
             )
             _link_best(folder, best)
-    return Promotion(reports=reports, errors=errors, best=best, scores=scores)
+    return Promotion(
+        reports=reports,
+        errors=errors,
+        best=best,
+        scores=scores,
+        checkpoint=None if best is None else _checkpoint(winners[best]),
+    )
 
 
 def _compress_all(

@@ -32,8 +32,19 @@ NO_BUNDLE = (
     type=click.Path(file_okay=False, path_type=Path),
     help="Where the bundle of a checkpoint goes; default: bundle, beside it.",
 )
+@click.option(
+    "--with-checkpoint",
+    "whole",
+    type=click.Path(path_type=Path),
+    metavar="DIRECTORY",
+    help="Also write the uncompressed model there, as a Hugging Face folder to train on.",
+)
 def compress(
-    source: Path, overrides: tuple[str, ...], address: str | None, out: Path | None
+    source: Path,
+    overrides: tuple[str, ...],
+    address: str | None,
+    out: Path | None,
+    whole: Path | None,
 ) -> None:
     """Compress SOURCE: a study's folder, or one checkpoint of a study or of `clicktune trial`.
 
@@ -43,14 +54,37 @@ def compress(
     if (source / "trial.json").is_file():
         if address is not None:
             raise MistakeError("--address is for a study's folder; one checkpoint is done here")
+        _check_new(whole)
         _compress_checkpoint(source, overrides, out or source.parent / "bundle")
+        _write_whole(source, whole)
         return
     if out is not None:
         raise MistakeError(f"--out is for one checkpoint; the bundles of {source} stay in it")
-    _compress_study(source, overrides, address)
+    _check_new(whole)
+    _write_whole(_compress_study(source, overrides, address), whole)
 
 
-def _compress_study(folder: Path, overrides: tuple[str, ...], address: str | None) -> None:
+def _check_new(whole: Path | None) -> None:
+    """Refuse a taken folder before the work, not after it."""
+    from trainables.hugging_face import check_new
+
+    if whole is not None:
+        with preflight():
+            check_new(whole)
+
+
+def _write_whole(checkpoint: Path, whole: Path | None) -> None:
+    from trainables.hugging_face import export_hugging_face
+
+    if whole is None:
+        return
+    with preflight():
+        export_hugging_face(checkpoint, whole)
+    click.echo(f"uncompressed, for Hugging Face's libraries: {whole}")
+
+
+def _compress_study(folder: Path, overrides: tuple[str, ...], address: str | None) -> Path:
+    """Compress a study's winners, and return the checkpoint that its best bundle is made of."""
     from search.commands.present import present, promote_or_fail
     from search.tables import open_console, say
 
@@ -61,8 +95,9 @@ def _compress_study(folder: Path, overrides: tuple[str, ...], address: str | Non
         folder, config, address=address, on_ray=address is not None, tell=lambda t: say(console, t)
     )
     present(folder, console)
-    if promotion.best is None:
+    if promotion.checkpoint is None:
         raise FailureError(NO_BUNDLE)
+    return promotion.checkpoint
 
 
 def _searched_study(folder: Path, overrides: tuple[str, ...]) -> "StudyConfig":

@@ -61,7 +61,8 @@ data:
 encoder: {{name: {encoder}, max_tokens: 16}}
 space: {{learning_rate: {{choice: [1.0e-3, 1.0e-4]}}, method: full}}
 search: {{algorithm: grid, scheduler: none, trials: 2, epochs: 1}}
-compression: {{max_metric_drop: 0.5, keep_fractions: [1.0], recovery_epochs: 0}}
+compression:
+  {{max_metric_drop: 0.5, layer_fractions: [1.0], keep_fractions: [1.0], recovery_epochs: 0}}
 winners: 1
 """
 

@@ -23,7 +23,8 @@ data:
   split: {by: group}
 space: {learning_rate: {log_uniform: [1.0e-4, 3.0e-3]}, method: lora}
 search: {algorithm: random, scheduler: none, trials: 2, epochs: 1, confirm_trials: 0}
-compression: {max_metric_drop: 0.2, keep_fractions: [1.0], recovery_epochs: 0}
+compression:
+  {max_metric_drop: 0.2, layer_fractions: [1.0], keep_fractions: [1.0], recovery_epochs: 0}
 winners: 2
 """
 LOG = SimulationConfig(
