@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from spaces.trial_config import TrialConfig
+from tests.trainables.bundle.format_reader import Reader, check_parity
 from trainables.bundle import Predictor
 from trainables.bundle.scoring import score_bundle
 from trainables.bundle.verify import verify_bundle
@@ -21,7 +22,9 @@ from trainables.fine_tune import fine_tune, predict_probabilities
 from trainables.task import TaskConfig
 from trainables.trial_setup import TrialSetup, Worker
 
-CONFIG = CompressionConfig(keep_fractions=(1.0,), max_metric_drop=0.9, calibration="none")
+CONFIG = CompressionConfig(
+    layer_fractions=(1.0,), keep_fractions=(1.0,), max_metric_drop=0.9, calibration="none"
+)
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +95,7 @@ def test_a_bundle_predicts_raw_rows_as_training_did(
 
     assert report.bundle is not None
     verified = verify_bundle(report.bundle)
+    check_parity(Reader(Path(report.bundle)))
     columns = verified.manifest.columns
     assert columns["text"] == (() if inputs == "fields" else ("title", "note"))
     assert columns["fields"] == (() if inputs == "text" else ("brand", "price", "time"))
