@@ -20,8 +20,6 @@ from trainables.compression.report import Candidate
 TEXT = "#012345"
 """Stands for the page's own text colour, so that the charts follow its dark mode."""
 ACCENT, GREY, GOOD, BAD = "#2f6fde", "#9aa3ad", "#1d9a6c", "#d1495b"
-MAX_LABELLED = 8
-"""Candidates that are labelled in one chart; more would cover each other."""
 
 MOST_TICKS = 8
 """Values of a hyperparameter that are written under its chart one by one."""
@@ -198,10 +196,9 @@ def _compression_front(evidence: StudyEvidence) -> str:
         return ""
     with _figure(4.6, 3.3) as (figure, axes):
         for number, report in evidence.compressions.items():
-            for place, candidate in enumerate(report.candidates):
-                chosen = number == evidence.best and place == report.chosen
-                labelled = number == shown and place < MAX_LABELLED
-                _mark(axes, candidate, metric.name, chosen=chosen, labelled=labelled)
+            for mark, candidate in zip(evidence.marks(number), report.candidates, strict=True):
+                labelled = number == shown and mark != ""
+                _mark(axes, candidate, metric.name, chosen=mark == "bundle", labelled=labelled)
         baseline = evidence.compressions[shown].baseline[metric.name]
         sign = 1 if metric.higher_is_better else -1
         limit = baseline - sign * evidence.config.compression.max_metric_drop

@@ -15,6 +15,7 @@ from search.final_scores import FinalScores
 from search.importances import Importances, measure_importances
 from search.leaderboard import leaderboard, pareto_front
 from search.ledger import Ledger
+from search.pareto import non_domination_ranks
 from search.promotion import BEST
 from search.study_config import StudyConfig, parse_study
 from search.trial_record import ReportRecord, TrialRecord
@@ -100,6 +101,18 @@ class StudyEvidence:
         """Return what a table calls a training: the trial, and its seed if it was another one."""
         trial = self.repeats.get(number)
         return str(number) if trial is None else f"{trial.repeats}, seed {trial.config.seed}"
+
+    def marks(self, number: int) -> tuple[str, ...]:
+        """Return for each candidate of a compressed winner whether it is the bundle, chosen among
+        that winner's, or on the front: no other is as good, as fast and as small.
+        """
+        report = self.compressions[number]
+        costs = [(c.metric_drop, c.latency_ms, c.size_mb) for c in report.candidates]
+        ranks = non_domination_ranks(-np.array(costs).reshape(-1, 3))
+        marks = ["" if rank else "front" for rank in ranks]
+        if report.chosen is not None:
+            marks[report.chosen] = "bundle" if number == self.best else "chosen"
+        return tuple(marks)
 
     @property
     def trials(self) -> tuple[TrialRecord, ...]:

@@ -168,7 +168,7 @@ def confirmation_table(evidence: StudyEvidence) -> Table:
 
 
 def compression_table(evidence: StudyEvidence) -> Table:
-    """Draw every candidate of every compressed winner; the chosen ones are marked."""
+    """Draw every candidate of every compressed winner; the chosen and the front are marked."""
     table = new_table("compression, measured in ONNX Runtime on the validation split")
     for name in (
         "trial",
@@ -183,9 +183,7 @@ def compression_table(evidence: StudyEvidence) -> Table:
         table.add_column(name, justify="right")
     table.add_column("")
     for number, report in evidence.compressions.items():
-        for place, candidate in enumerate(report.candidates):
-            is_bundle = place == report.chosen and number == evidence.best
-            mark = "bundle" if is_bundle else "chosen" if place == report.chosen else ""
+        for mark, candidate in zip(evidence.marks(number), report.candidates, strict=True):
             table.add_row(
                 evidence.name(number),
                 str(candidate.num_layers or ""),
@@ -196,7 +194,7 @@ def compression_table(evidence: StudyEvidence) -> Table:
                 f"{candidate.latency_ms:.2f}",
                 f"{candidate.size_mb:.1f}",
                 mark,
-                style="bold" if is_bundle else None,
+                style="bold" if mark == "bundle" else None,
             )
     return table
 
