@@ -103,8 +103,9 @@ class StudyEvidence:
         return str(number) if trial is None else f"{trial.repeats}, seed {trial.config.seed}"
 
     def marks(self, number: int) -> tuple[str, ...]:
-        """Return for each candidate of a compressed winner whether it is the bundle, chosen among
-        that winner's, or on the front: no other is as good, as fast and as small.
+        """Return what to say of each candidate of a compressed winner: bundle, chosen, or front.
+
+        On the front is what no other candidate beats in quality, speed and size at once.
         """
         report = self.compressions[number]
         costs = [(c.metric_drop, c.latency_ms, c.size_mb) for c in report.candidates]

@@ -81,7 +81,7 @@ def model_card(manifest: BundleManifest) -> str:
         test=_test(manifest.test_metrics),
         example=repr(dict(manifest.parity.rows[0])),
         num_parity=len(manifest.parity.rows),
-        precision_limit="" if precision == "fp32" else limit,
+        precision_limit=limit if precision.startswith("int8") else "",
         origin=_origin(manifest),
     )
 

@@ -20,9 +20,9 @@ from trainables.bundle.export import (
 from trainables.bundle.features import Features
 from trainables.bundle.manifest import BundleManifest, Latency, Parity, RowValue, Step
 from trainables.calibration import Calibration
+from trainables.compression.exporting import Exported
 from trainables.compression.measure import NUM_ROWS, spread_over_lengths
 from trainables.compression.report import Candidate
-from trainables.compression.shrinking import Exported
 from trainables.compression.winner import Winner
 from trainables.data.row_inputs import RowInputs
 

@@ -13,11 +13,12 @@ import torch
 from trainables.bundle.export import check_output
 from trainables.compression.choice import choose
 from trainables.compression.config import CompressionConfig
+from trainables.compression.exporting import Exported
 from trainables.compression.ladder import descend
 from trainables.compression.measure import measure_latencies
 from trainables.compression.packing import BundleRequest, write_bundle
 from trainables.compression.report import Candidate, CompressionReport
-from trainables.compression.shrinking import Exported, Shrinker
+from trainables.compression.shrinking import Shrinker
 from trainables.compression.winner import Winner, load_winner
 
 DOCUMENTS_MB = 0.03

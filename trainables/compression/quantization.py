@@ -23,6 +23,9 @@ powers of two from 16."""
 CONTRIB = "com.microsoft"
 """ONNX Runtime's own operators."""
 
+MATRIX_OPERATORS = ("MatMul", "Gemm")
+"""What multiplies by a weight matrix."""
+
 CLIP_RATIOS = (1.0, 0.9, 0.8, 0.7)
 """Shares of a block's largest value that its scale may be set to reach."""
 
@@ -36,7 +39,9 @@ def _block_size(columns: int) -> int | None:
     return next((size for size in BLOCK_SIZES if columns % size == 0), None)
 
 
-def quantize_graph(source: Path, target: Path, *, pack_words: bool = False) -> None:
+def quantize_graph(
+    source: Path, target: Path, *, pack_words: bool = False, float_nodes: Sequence[str] = ()
+) -> None:
     """Write a copy of a graph with int8 weights: about a quarter of the size, and faster.
 
     Linear layers: weights int8 per output channel, activations uint8 with a scale that is found as
@@ -49,6 +54,7 @@ def quantize_graph(source: Path, target: Path, *, pack_words: bool = False) -> N
         target: The file to write.
         pack_words: Store word vectors in 4 bits, with a scale for each block of a vector: more than
             half of a small BERT's weights are word vectors.
+        float_nodes: Names of matrix products that stay in float32.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -69,7 +75,8 @@ def quantize_graph(source: Path, target: Path, *, pack_words: bool = False) -> N
         weight_type=QuantType.QInt8,
         per_channel=True,
         reduce_range=True,
-        op_types_to_quantize=["MatMul", "Gemm"],
+        op_types_to_quantize=list(MATRIX_OPERATORS),
+        nodes_to_exclude=list(float_nodes),
     )
     if pack_words:
         # Only now: it doesn't know the shape of what ONNX Runtime's own operators give.
@@ -135,6 +142,36 @@ def _in_8_bits(lookup: _Lookup) -> tuple[Sequence[Any], Sequence[Any]]:
         numpy_helper.from_array(codes, f"{name}_int8"),
         numpy_helper.from_array(scales, f"{name}_scale"),
     )
+
+
+def halve_weights(source: Path, target: Path) -> None:
+    """Write a copy of a graph whose float32 weights are stored in float16: half of the size.
+
+    They are cast back when the graph is loaded, so it computes in float32 and takes as long. What
+    float16 can't hold (beyond 65,504) stays as it is.
+
+    Args:
+        source: A graph with float32 weights inside.
+        target: The file to write.
+    """
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    model = onnx.load(str(source))
+    graph = model.graph
+    casts = []
+    for tensor in list(graph.initializer):
+        values = numpy_helper.to_array(tensor)
+        limit = np.finfo(np.float16).max
+        if values.dtype != np.float32 or values.size < LARGE_TABLE or np.abs(values).max() > limit:
+            continue
+        graph.initializer.remove(tensor)
+        half = numpy_helper.from_array(values.astype(np.float16), f"{tensor.name}_half")
+        graph.initializer.append(half)
+        casts.append(helper.make_node("Cast", [half.name], [tensor.name], to=TensorProto.FLOAT))
+    for place, cast in enumerate(casts):
+        graph.node.insert(place, cast)
+    onnx.save(model, str(target))
 
 
 def _pack_words(path: Path) -> None:

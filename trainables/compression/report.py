@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Precision = Literal["fp32", "int8", "int8+int4"]
-"""How weights are stored: as they were trained, matrices and tables in 8 bits, or word vectors in 4
-bits and the rest in 8."""
+Precision = Literal["fp32", "fp16", "int8", "int8+int4", "int8+fp32"]
+"""How weights are stored: as they were trained; in 16 bits, and computed with in 32; matrices and
+tables in 8 bits; the same with word vectors in 4; or in 8 but for the layers that it hurts most."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,42 +1,23 @@
-"""Smaller models of a winner: fewer layers, heads and units, recovered and exported."""
+"""Smaller models of a winner: fewer layers, heads and units, recovered by distillation."""
 
 import copy
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from trainables.bundle.predictor import open_graph, run_graph
 from trainables.compression.config import CompressionConfig
-from trainables.compression.graph import export_graph
+from trainables.compression.exporting import Exported, StepMetrics, export_all
 from trainables.compression.ladder import Ladder, Shape
 from trainables.compression.layers import choose_layers, keep_layers
 from trainables.compression.pruning import choose_kept, measure_importance, prune
-from trainables.compression.quantization import can_pack, quantize_graph
 from trainables.compression.recovery import Teaching, ask_teacher, recover
-from trainables.compression.report import Precision
-from trainables.compression.shapes import shapes_of
 from trainables.compression.winner import Winner
 from trainables.fine_tune import predict_probabilities
 from trainables.model import ClickModel, Model
 
-StepMetrics = tuple[str, dict[str, float]]
-"""A step's name, and the validation metrics after it."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Exported:
-    """A graph of a smaller model, before its latency is known."""
-
-    graph: Path
-    keep_fraction: float
-    precision: Precision
-    shapes: dict[str, list[int]]
-    steps: tuple[StepMetrics, ...]
-    probabilities: np.ndarray
-    """What it gives for the validation rows."""
+LAYER_ROWS = 128
+"""Rows that layers are chosen on at most: each choice runs the model once for every layer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,7 +76,8 @@ class Shrinker:
         some = self._ask_teacher().some(config.importance_rows, [config.seed, 0])
         model = copy.deepcopy(larger)
         if shape.layers < present.layers:
-            keep_layers(model, choose_layers(model, winner.train, some, shape.layers))
+            few = some.some(LAYER_ROWS, [config.seed, 1])
+            keep_layers(model, choose_layers(model, winner.train, few, shape.layers))
             steps = (*steps, (f"{shape.layers} layers kept", self._measure(model)))
         if shape.keep_fraction < present.keep_fraction:
             importance = measure_importance(model, winner.train, some.indices)
@@ -140,58 +122,24 @@ class Shrinker:
         return [("recovered", seen[best])]
 
     def _export(self, model: Model, shape: Shape, steps: tuple[StepMetrics, ...]) -> Shrunk:
-        winner = self._winner
-        exported = tuple(self._graphs(model, shape, steps))
-        least = winner.goodness(winner.baseline) - self._config.max_metric_drop
-        goodness = [winner.goodness(item.steps[-1][1]) for item in exported]
+        winner, most = self._winner, self._config.max_metric_drop
+        exported = export_all(
+            winner,
+            model,
+            steps,
+            keep_fraction=shape.keep_fraction,
+            max_metric_drop=most,
+            folder=self._work / f"{shape.layers}-{shape.keep_fraction:g}",
+        )
+        best = max(winner.goodness(item.steps[-1][1]) for item in exported)
         return Shrunk(
             shape=shape,
             model=model,
             steps=steps,
-            exported=exported,
+            exported=tuple(exported),
             goodness=winner.goodness(steps[-1][1]),
-            is_good_enough=any(value >= least for value in goodness),
+            is_good_enough=best >= winner.goodness(winner.baseline) - most,
         )
-
-    def _graphs(
-        self, model: Model, shape: Shape, steps: tuple[StepMetrics, ...]
-    ) -> Iterator[Exported]:
-        winner = self._winner
-        features = winner.features
-        name = f"{shape.layers}-{shape.keep_fraction:g}"
-        whole = self._work / f"{name}-fp32.onnx"
-        export_graph(model, whole, max_tokens=features.max_tokens, fields=features.fields.shapes)
-        shapes = shapes_of(model.encoder).to_dict() if isinstance(model, ClickModel) else {}
-        steps = (*steps, ("exported", winner.metrics(self._run(whole))))
-        for precision in self._precisions():
-            graph = whole
-            if precision != "fp32":
-                graph = self._work / f"{name}-{precision}.onnx"
-                quantize_graph(whole, graph, pack_words=precision == "int8+int4")
-            probabilities = self._run(graph)
-            done = steps
-            if graph is not whole:
-                done = (*steps, (precision, winner.metrics(probabilities)))
-            yield Exported(
-                graph=graph,
-                keep_fraction=shape.keep_fraction,
-                precision=precision,
-                shapes=shapes,
-                steps=done,
-                probabilities=probabilities,
-            )
-
-    def _precisions(self) -> tuple[Precision, ...]:
-        model = self._winner.model
-        if isinstance(model, ClickModel):
-            words = model.encoder.embeddings.word_embeddings
-            if can_pack(words.num_embeddings, words.embedding_dim):
-                return ("fp32", "int8", "int8+int4")
-        return ("fp32", "int8")
-
-    def _run(self, graph: Path) -> np.ndarray:
-        session = open_graph(graph, num_threads=torch.get_num_threads())
-        return run_graph(session, self._winner.validation.inputs)
 
 
 def _sample(num_rows: int, most: int, seed: list[int]) -> np.ndarray:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from spaces.trial_config import TrialConfig
 from trainables.bundle import Predictor
@@ -138,6 +139,38 @@ def test_the_bundle_scores_what_its_candidate_scored(
     # Calibration changes how likely a click is said to be, and no ranking.
     assert metrics["roc_auc"] == pytest.approx(chosen.metrics["roc_auc"], abs=1e-9)
     assert metrics["log_loss"] < chosen.metrics["log_loss"]
+
+
+def test_where_int8_loses_too_much_there_are_variants_that_do_not(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    """One unit of each layer gives numbers so large that 8 bits leave nothing of the others."""
+    spoiled = Path(shutil.copytree(checkpoint, tmp_path / "spoiled"))
+    weights = load_file(spoiled / "model.safetensors")
+    for name, weight in weights.items():
+        if name.endswith(("intermediate.dense.bias", "self.value.bias")):
+            weight[0] = 20_000.0
+        if name.endswith("output.dense.weight"):
+            weight[:, 0] = 0.0
+    save_file(weights, spoiled / "model.safetensors")
+    config = CompressionConfig(
+        layer_fractions=(1.0,), keep_fractions=(1.0,), max_metric_drop=0.0003
+    )
+
+    report = compress(
+        spoiled, config, tmp_path / "b", text_columns=("title",), metric="roc_auc", lineage={}
+    )
+
+    found = {candidate.precision: candidate for candidate in report.candidates}
+    assert found["int8"].metric_drop > 0.0003
+    assert abs(found["fp16"].metric_drop) <= 0.0003
+    assert found["fp16"].size_mb < found["fp32"].size_mb
+    assert report.bundle is not None
+    assert verify_bundle(report.bundle).manifest.compression["precision"] in (
+        "fp32",
+        "fp16",
+        "int8+fp32",
+    )
 
 
 def test_where_nothing_is_good_enough_there_is_no_bundle(checkpoint: Path, tmp_path: Path) -> None:

@@ -1,0 +1,121 @@
+"""The graphs of one model, in each precision, measured on the validation rows."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from trainables.bundle.predictor import open_graph, run_graph
+from trainables.compression.fallback import matrix_groups, quantize_with_fallback
+from trainables.compression.graph import export_graph
+from trainables.compression.quantization import can_pack, halve_weights, quantize_graph
+from trainables.compression.report import Precision
+from trainables.compression.shapes import shapes_of
+from trainables.compression.winner import Winner
+from trainables.model import ClickModel, Model
+
+StepMetrics = tuple[str, dict[str, float]]
+"""A step's name, and the validation metrics after it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Exported:
+    """A graph of a smaller model, before its latency is known."""
+
+    graph: Path
+    keep_fraction: float
+    precision: Precision
+    shapes: dict[str, list[int]]
+    steps: tuple[StepMetrics, ...]
+    probabilities: np.ndarray
+    """What it gives for the validation rows."""
+
+
+def export_all(
+    winner: Winner,
+    model: Model,
+    steps: tuple[StepMetrics, ...],
+    *,
+    keep_fraction: float,
+    max_metric_drop: float,
+    folder: Path,
+) -> list[Exported]:
+    """Export a model in each precision.
+
+    Where float32 is good enough and int8 isn't, layers that int8 hurts stay in float32, and there
+    is a variant with weights in float16.
+
+    Args:
+        winner: The model before it was made smaller, and the rows to measure on.
+        model: What to export.
+        steps: What was done to it so far.
+        keep_fraction: Share of its heads and units that stayed.
+        max_metric_drop: What a graph may lose to be good enough.
+        folder: A new folder for the graphs.
+    """
+    folder.mkdir()
+    shapes = shapes_of(model.encoder).to_dict() if isinstance(model, ClickModel) else {}
+    least = winner.goodness(winner.baseline) - max_metric_drop
+
+    def measure(graph: Path, precision: Precision) -> Exported:
+        session = open_graph(graph, num_threads=torch.get_num_threads())
+        probabilities = run_graph(session, winner.validation.inputs)
+        step = "exported" if precision == "fp32" else precision
+        before = steps if precision == "fp32" else exported[0].steps
+        return Exported(
+            graph=graph,
+            keep_fraction=keep_fraction,
+            precision=precision,
+            shapes=shapes,
+            steps=(*before, (step, winner.metrics(probabilities))),
+            probabilities=probabilities,
+        )
+
+    def is_good_enough(item: Exported) -> bool:
+        return winner.goodness(item.steps[-1][1]) >= least
+
+    features = winner.features
+    whole = folder / "fp32.onnx"
+    export_graph(model, whole, max_tokens=features.max_tokens, fields=features.fields.shapes)
+    exported: list[Exported] = []
+    exported.append(measure(whole, "fp32"))
+    for precision, pack_words in _int8_kinds(model):
+        graph = folder / f"{precision}.onnx"
+        quantize_graph(whole, graph, pack_words=pack_words)
+        exported.append(measure(graph, precision))
+    if is_good_enough(exported[0]) and not any(map(is_good_enough, exported[1:])):
+        exported += _without_int8(winner, model, whole, measure, is_good_enough)
+    return exported
+
+
+def _int8_kinds(model: Model) -> Iterator[tuple[Precision, bool]]:
+    yield "int8", False
+    if isinstance(model, ClickModel):
+        words = model.encoder.embeddings.word_embeddings
+        if can_pack(words.num_embeddings, words.embedding_dim):
+            yield "int8+int4", True
+
+
+def _without_int8(
+    winner: Winner,
+    model: Model,
+    whole: Path,
+    measure: Callable[[Path, Precision], Exported],
+    is_good_enough: Callable[[Exported], bool],
+) -> Iterator[Exported]:
+    """Make the variants that give back some of what int8 saves."""
+    num_layers = model.num_layers if isinstance(model, ClickModel) else 0
+    groups = matrix_groups(whole, num_layers)
+    mixed, half = whole.with_name("int8+fp32.onnx"), whole.with_name("fp16.onnx")
+    if quantize_with_fallback(
+        whole,
+        mixed,
+        groups,
+        winner.validation.inputs,
+        lambda graph: is_good_enough(measure(graph, "int8+fp32")),
+    ):
+        yield measure(mixed, "int8+fp32")
+    halve_weights(whole, half)
+    yield measure(half, "fp16")
