@@ -201,5 +201,23 @@ def _costs(evidence: StudyEvidence) -> list[str]:
     return [
         f"The bundle ({chosen.name}) takes {chosen.size_mb:.1f} MB and {chosen.latency_ms:.2f} ms "
         f"for one row on one thread; compression {change} {abs(chosen.metric_drop):.4f} of "
-        f"validation {evidence.metric.label}."
+        f"validation {evidence.metric.label}.",
+        *_reordered(evidence),
+    ]
+
+
+def _reordered(evidence: StudyEvidence) -> list[str]:
+    """Say whether compression changed which winner is the best."""
+    reports = evidence.compressions
+    if len(reports) < 2 or evidence.best is None:
+        return []
+    sign = 1 if evidence.metric.higher_is_better else -1
+    name = evidence.metric.name
+    before = max(reports, key=lambda number: sign * reports[number].baseline[name])
+    if before == evidence.best:
+        return [f"Of the {len(reports)} compressed winners it was the best before, too."]
+    return [
+        f"Of the {len(reports)} compressed winners, trial {evidence.name(before)} was the best "
+        f"before, with {format_metric(reports[before].baseline[name])} on validation against "
+        f"{format_metric(reports[evidence.best].baseline[name])}."
     ]

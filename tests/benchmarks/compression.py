@@ -30,7 +30,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ from trainables.bundle.manifest import MODEL_FILE, read_manifest
 from trainables.bundle.predictor import Predictor, graph_inputs, open_graph, run_graph
 from trainables.bundle.scoring import inputs_of
 from trainables.checkpoint import load_model, read_checkpoint_info
+from trainables.compression.config import CompressionConfig
 from trainables.compression.graph import export_graph
 from trainables.compression.measure import spread_over_lengths
 from trainables.compression.pipeline import compress
@@ -58,6 +59,8 @@ from trainables.model import ClickModel
 SIDES = ("hf_eager", "ort_fp32", "whole_int8", "bundle")
 AT_LEAST = {"size": 10.0, "p50_vs_hf_eager": 8.0, "p50_vs_whole_int8": 2.0}
 AT_MOST = {"metric_drop": 0.005, "test_worse": 0.0}
+FREQUENT_PIECES = 16_000
+"""Half of BERT's vocabulary stays in any case."""
 NUM_ROWS, ROUNDS, NUM_BATCHES, BATCH = 100, 10, 20, 32
 
 SIMULATED = """
@@ -132,7 +135,7 @@ def bundle_of(checkpoint: Path, config: StudyConfig, data: PreparedData) -> Path
             text_columns=config.data.columns.text,
             metric=config.search.metric,
             lineage={"benchmark": "compression"},
-            num_threads=torch.get_num_threads(),
+            num_threads=len(os.sched_getaffinity(0)),
             data_folder=data.folder,
         )
         for candidate in report.candidates:
@@ -174,10 +177,9 @@ def export_others(model: nn.Module, data: PreparedData, max_tokens: int, folder:
 
 def measure(name: str, checkpoint: Path, *, quick: bool) -> Measured:
     """Compress a winner and measure all sides."""
-    config = load_study(
-        checkpoint.parent / "study.yaml",
-        ["compression.trim_vocabulary=true", "compression.frequent_pieces=16000"],
-    )
+    # The studies' own ladders are shorter than the default one.
+    defaults = CompressionConfig(trim_vocabulary=True, frequent_pieces=FREQUENT_PIECES)
+    config = replace(load_study(checkpoint.parent / "study.yaml"), compression=defaults)
     info = read_checkpoint_info(checkpoint)
     data = PreparedData.open(Path(info.setup.data_folder))
     bundle = bundle_of(checkpoint, config, data)

@@ -23,7 +23,7 @@ class CompressionConfig:
     """The first pieces of the vocabulary, which stay in any case; BERT's most frequent ones."""
     layer_fractions: tuple[float, ...] = (1.0, 0.67, 0.5)
     """Shares of the encoder's layers that may be kept."""
-    keep_fractions: tuple[float, ...] = (1.0, 0.75, 0.5)
+    keep_fractions: tuple[float, ...] = (1.0, 0.75, 0.5, 0.35, 0.25)
     """Shares of those layers' attention heads and feed-forward units that may be kept. From the
     largest model on, the search takes a step down either list as long as the metric allows."""
     recovery_epochs: int = 1
