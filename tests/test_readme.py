@@ -31,8 +31,9 @@ def shrink(command: str, encoder: Path) -> str:
         return command
     small = f"encoder={{name: {encoder}, max_tokens: 32}}"
     trials = ["--set", f"search.trials={3 if '--resume' in words else 2}"]
-    fast = "compression.keep_fractions=[1.0]"
-    return shlex.join([*words, "--set", small, *trials, "--set", fast])
+    ladders = ("compression.layer_fractions=[1.0]", "compression.keep_fractions=[1.0]")
+    fast = [word for ladder in ladders for word in ("--set", ladder)]
+    return shlex.join([*words, "--set", small, *trials, *fast])
 
 
 def run_shell(command: str, folder: Path) -> "subprocess.CompletedProcess[str]":

@@ -10,6 +10,11 @@ Precision = Literal["fp32", "fp16", "int8", "int8+int4", "int8+fp32"]
 tables in 8 bits; the same with word vectors in 4; or in 8 but for the layers that it hurts most."""
 
 
+def say_layers(count: int) -> str:
+    """Name a number of layers."""
+    return "1 layer" if count == 1 else f"{count} layers"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
     """One way to shrink a winner, measured on its exported graph."""
@@ -36,7 +41,7 @@ class Candidate:
         """What to call it in a sentence."""
         if not self.num_layers:
             return self.precision
-        layers = "1 layer" if self.num_layers == 1 else f"{self.num_layers} layers"
+        layers = say_layers(self.num_layers)
         return f"{layers} at {self.keep_fraction:.0%}, {self.precision}"
 
     @property

@@ -12,6 +12,7 @@ from trainables.compression.ladder import Ladder, Shape
 from trainables.compression.layers import choose_layers, keep_layers
 from trainables.compression.pruning import choose_kept, measure_importance, prune
 from trainables.compression.recovery import Teaching, ask_teacher, recover
+from trainables.compression.report import say_layers
 from trainables.compression.winner import Winner
 from trainables.fine_tune import predict_probabilities
 from trainables.model import ClickModel, Model
@@ -78,7 +79,7 @@ class Shrinker:
         if shape.layers < present.layers:
             few = some.some(LAYER_ROWS, [config.seed, 1])
             keep_layers(model, choose_layers(model, winner.train, few, shape.layers))
-            steps = (*steps, (f"{shape.layers} layers kept", self._measure(model)))
+            steps = (*steps, (f"{say_layers(shape.layers)} kept", self._measure(model)))
         if shape.keep_fraction < present.keep_fraction:
             importance = measure_importance(model, winner.train, some.indices)
             prune(model, choose_kept(importance, shape.keep_fraction / present.keep_fraction))

@@ -61,9 +61,9 @@ def test_every_step_down_is_tried_in_each_precision(report: CompressionReport) -
     # From the better of the two in the middle the last one was made.
     assert tried[::3] == [(2, 1.0), (1, 1.0), (2, 0.5), (1, 0.5)]
     assert steps[1] == ["uncompressed", "exported", "int8"]
-    assert steps[4][:2] == ["uncompressed", "1 layers kept"]
+    assert steps[4][:2] == ["uncompressed", "1 layer kept"]
     assert steps[7][:2] == ["uncompressed", "pruned to 50%"]
-    assert {"1 layers kept", "pruned to 50%"} < set(steps[11])
+    assert {"1 layer kept", "pruned to 50%"} < set(steps[11])
     assert steps[11][-2:] == ["exported", "int8+int4"]
 
 
