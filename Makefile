@@ -38,7 +38,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo 'Installing into $(VENV) (2 GB; a few minutes the first time)'
 	$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
-	$(PIP) -e '.[dev,serve]'
+	$(PIP) -e '.[dev,serve,ray-serve]'
 	@touch $@
 
 quickstart: install

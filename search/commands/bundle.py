@@ -120,9 +120,9 @@ def place(
 @click.option(
     "--max-wait-ms",
     type=click.FloatRange(min=0),
-    default=2.0,
+    default=0.0,
     show_default=True,
-    help="How long a first request waits for others.",
+    help="How long a request waits for others while nothing runs.",
 )
 @click.option(
     "--max-queue-rows",

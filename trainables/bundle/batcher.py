@@ -25,9 +25,10 @@ class BatchLimits:
 
     max_batch_rows: int = 64
     """Rows of one run, unless a single request has more."""
-    max_wait_ms: float = 2.0
+    max_wait_ms: float = 0.0
     """How long the first request of a batch waits for others while nothing runs. Those that come
-    during a run are the next batch anyway."""
+    during a run are the next batch anyway, so waiting serves only many small requests at a rate
+    that leaves the graph idle in between."""
     max_queue_rows: int = 1_024
     """Rows that may wait; a request that would exceed them is refused."""
 
@@ -35,7 +36,8 @@ class BatchLimits:
         for name in ("max_batch_rows", "max_queue_rows"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.max_wait_ms < 0:
+        # Written so that a NaN is refused.
+        if not self.max_wait_ms >= 0:
             raise ValueError(f"max_wait_ms must be at least 0, got {self.max_wait_ms}")
 
 
