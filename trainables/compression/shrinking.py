@@ -33,8 +33,6 @@ class Shrunk:
     """What was done to it, the last step before its export last."""
     exported: tuple[Exported, ...]
     """Its graphs, one for each precision."""
-    goodness: float
-    """The study's metric of the model, turned so that higher is better."""
     is_good_enough: bool
     """Whether one of its graphs loses no more of the metric than it may."""
 
@@ -138,7 +136,6 @@ class Shrinker:
             model=model,
             steps=steps,
             exported=tuple(exported),
-            goodness=winner.goodness(steps[-1][1]),
             is_good_enough=best >= winner.goodness(winner.baseline) - most,
         )
 
