@@ -2,11 +2,12 @@
 
 import io
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
@@ -15,11 +16,14 @@ from search.evidence import RankedTrial, StudyEvidence
 from search.final_scores import LABELS, Score
 from search.formatting import format_value
 from spaces.parameters import LogIntRange, LogUniform, Parameter
-from trainables.compression.report import Candidate
+from trainables.compression.report import Candidate, CompressionReport
 
 TEXT = "#012345"
 """Stands for the page's own text colour, so that the charts follow its dark mode."""
 ACCENT, GREY, GOOD, BAD = "#2f6fde", "#9aa3ad", "#1d9a6c", "#d1495b"
+
+MAX_LABELLED = 5
+"""Candidates of the front that are labelled in one chart; more would cover each other."""
 
 MOST_TICKS = 8
 """Values of a hyperparameter that are written under its chart one by one."""
@@ -196,9 +200,16 @@ def _compression_front(evidence: StudyEvidence) -> str:
         return ""
     with _figure(4.6, 3.3) as (figure, axes):
         for number, report in evidence.compressions.items():
-            for mark, candidate in zip(evidence.marks(number), report.candidates, strict=True):
-                labelled = number == shown and mark != ""
-                _mark(axes, candidate, metric.name, chosen=mark == "bundle", labelled=labelled)
+            marks = evidence.marks(number)
+            labelled = _spread_over_latency(report, marks) if number == shown else ()
+            for place, candidate in enumerate(report.candidates):
+                _mark(
+                    axes,
+                    candidate,
+                    metric.name,
+                    chosen=marks[place] == "bundle",
+                    labelled=place in labelled,
+                )
         baseline = evidence.compressions[shown].baseline[metric.name]
         sign = 1 if metric.higher_is_better else -1
         limit = baseline - sign * evidence.config.compression.max_metric_drop
@@ -211,8 +222,19 @@ def _compression_front(evidence: StudyEvidence) -> str:
         return _to_svg(figure, "compression: quality over latency")
 
 
+def _spread_over_latency(report: CompressionReport, marks: Sequence[str]) -> set[int]:
+    """Choose what has room for a label: the chosen candidate, and some of the front."""
+    front = sorted(
+        (place for place, mark in enumerate(marks) if mark),
+        key=lambda place: report.candidates[place].latency_ms,
+    )
+    spread = np.linspace(0, len(front) - 1, min(MAX_LABELLED, len(front))).round().astype(int)
+    chosen = {front[place] for place in spread}
+    return chosen if report.chosen is None else chosen | {report.chosen}
+
+
 def _mark(axes: Axes, candidate: Candidate, metric: str, *, chosen: bool, labelled: bool) -> None:
-    whole = candidate.precision == "fp32"
+    whole = not candidate.precision.startswith("int8")
     point = (candidate.latency_ms, candidate.metrics[metric])
     axes.plot(
         *point,
@@ -225,7 +247,7 @@ def _mark(axes: Axes, candidate: Candidate, metric: str, *, chosen: bool, labell
         axes.annotate(
             f"{candidate.name}\n{candidate.size_mb:.0f} MB",
             point,
-            # The two precisions of one shape lie side by side; their labels don't.
+            # The precisions of one shape lie side by side; their labels don't.
             xytext=(0, 7 if whole else -7),
             textcoords="offset points",
             ha="center",

@@ -245,3 +245,14 @@ def choose_winners(trials: Sequence[TrialRecord], config: StudyConfig) -> list[S
 
 def _has_checkpoint(standing: Standing) -> bool:
     return standing.checkpoint is not None and standing.checkpoint.path.is_dir()
+
+
+def means_of(confirmation: Confirmation | None) -> dict[int, float]:
+    """Return the mean of each configuration that was trained again, by each of its trainings."""
+    if confirmation is None:
+        return {}
+    return {
+        repeat.trial.number: confirmed.mean
+        for confirmed in confirmation.ranked
+        for repeat in confirmed.repeats
+    }

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,13 +15,18 @@ from search.compression_records import (
     record_compression,
     recorded_compressions,
 )
-from search.confirmation import choose_winners, default_checkpoint, find_confirmation
+from search.confirmation import (
+    choose_winners,
+    default_checkpoint,
+    find_confirmation,
+    means_of,
+)
 from search.final_scores import FinalScores
 from search.formatting import format_duration, format_metric, trial_name
 from search.leaderboard import Standing
 from search.ledger import Ledger
 from search.study_config import StudyConfig
-from search.trial_record import TrialRecord, say_trial
+from search.trial_record import say_trial
 from trainables.bundle.verify import VerifyResult, verify_bundle
 from trainables.compression.report import CompressionReport
 from trainables.data.store import DATA_FOLDER
@@ -89,7 +94,9 @@ def promote(
             raise PromotionError(
                 f"every compression failed; the first: {next(iter(errors.values()))}"
             )
-        best = choose_best(reports, config.search.metric, _means(trials, config))
+        best = choose_best(
+            reports, config.search.metric, means_of(find_confirmation(trials, config))
+        )
         scores = None
         if best is None:
             (folder / BEST).unlink(missing_ok=True)
@@ -162,18 +169,6 @@ def choose_best(
             if number in means:
                 values[number] = sign * means[number] - chosen.metric_drop
     return max(values, key=lambda number: values[number], default=None)
-
-
-def _means(trials: Sequence[TrialRecord], config: StudyConfig) -> dict[int, float]:
-    """Return the mean of each configuration that was trained again, by each of its trainings."""
-    confirmation = find_confirmation(trials, config)
-    if confirmation is None:
-        return {}
-    return {
-        repeat.trial.number: confirmed.mean
-        for confirmed in confirmation.ranked
-        for repeat in confirmed.repeats
-    }
 
 
 def _checkpoint(winner: Standing) -> Path:

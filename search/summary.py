@@ -1,6 +1,6 @@
 """What a study found, in a few sentences."""
 
-from search.confirmation import Confirmation, Difference
+from search.confirmation import Confirmation, Difference, means_of
 from search.evidence import RankedTrial, StudyEvidence
 from search.final_scores import BUNDLE, CEILING, DEFAULT, LABELS, Score
 from search.formatting import format_change, format_duration, format_metric, format_params
@@ -207,17 +207,21 @@ def _costs(evidence: StudyEvidence) -> list[str]:
 
 
 def _reordered(evidence: StudyEvidence) -> list[str]:
-    """Say whether compression changed which winner is the best."""
+    """Say whether compression changed which winner is the best; winners compare by their means."""
     reports = evidence.compressions
     if len(reports) < 2 or evidence.best is None:
         return []
     sign = 1 if evidence.metric.higher_is_better else -1
-    name = evidence.metric.name
-    before = max(reports, key=lambda number: sign * reports[number].baseline[name])
-    if before == evidence.best:
+    means = means_of(evidence.confirmation)
+    values = {
+        number: means.get(number, report.baseline[evidence.metric.name])
+        for number, report in reports.items()
+    }
+    before = max(values, key=lambda number: sign * values[number])
+    if values[before] == values[evidence.best]:
         return [f"Of the {len(reports)} compressed winners it was the best before, too."]
     return [
         f"Of the {len(reports)} compressed winners, trial {evidence.name(before)} was the best "
-        f"before, with {format_metric(reports[before].baseline[name])} on validation against "
-        f"{format_metric(reports[evidence.best].baseline[name])}."
+        f"before, with {format_metric(values[before])} on validation against "
+        f"{format_metric(values[evidence.best])}."
     ]

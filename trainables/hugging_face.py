@@ -43,11 +43,13 @@ _HEADS = {
     2: "With u and v, the means of the token vectors of segment A and of segment B, the log-odds "
     "of a click are `head.weight @ concat(u, v, abs(u - v), u * v) + head.bias`.",
     "two_tower": "With u and v, the means of the token vectors of segment A and of segment B, "
-    "which don't see each other, each of length 1, the log-odds of a click are "
-    "`head.weight * (u @ v) + head.bias`.",
+    "each of length 1, the log-odds of a click are `head.weight * (u @ v) + head.bias`. A pair is "
+    "tokenized as one input, tokens see those of their own segment alone, and B's positions begin "
+    "with 1, as if [CLS] stood before it: `trainables/two_tower.py` of ClickTune.",
 }
 _TOWER = (
-    " `tower.*` adds what the fields say to them: see `trainables/field_tower.py` of ClickTune."
+    " `tower.*` adds what the fields say to them (`trainables/field_tower.py` of ClickTune), coded "
+    "and scaled as `features.json` of a bundle of the same study says."
 )
 
 
@@ -65,13 +67,10 @@ def export_hugging_face(checkpoint: Path, output: Path) -> None:
 
     output = output.absolute()
     check_new(output)
+    check_encoder(checkpoint)
     info = read_checkpoint_info(checkpoint)
     model = load_model(checkpoint)
-    if not isinstance(model, ClickModel):
-        raise ValueError(
-            f"{checkpoint} is of a trial that reads fields alone (inputs: fields), so it has no "
-            "encoder that Hugging Face's libraries could load"
-        )
+    assert isinstance(model, ClickModel)
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(f".{output.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -98,6 +97,20 @@ def export_hugging_face(checkpoint: Path, output: Path) -> None:
         partial.rename(output)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_encoder(checkpoint: Path) -> None:
+    """Refuse a checkpoint whose model reads no text.
+
+    Raises:
+        ValueError: if it is one, or no checkpoint at all.
+    """
+    info = read_checkpoint_info(checkpoint)
+    if info.trial.inputs == "fields" or not info.num_segments:
+        raise ValueError(
+            f"{checkpoint} is of a trial that reads fields alone, so it has no encoder that "
+            "Hugging Face's libraries could load"
+        )
 
 
 def check_new(output: Path) -> None:

@@ -49,11 +49,7 @@ def verify(folder: Path, *, latency: bool, max_latency_ms: float | None) -> None
     from trainables.bundle.verify import verify_bundle
 
     with preflight():
-        result = verify_bundle(
-            folder,
-            latency=latency or max_latency_ms is not None,
-            max_latency_ms=max_latency_ms,
-        )
+        result = verify_bundle(folder, latency=latency, max_latency_ms=max_latency_ms)
     click.echo(
         f"{folder} is verified: {result.num_files} files match their SHA-256, "
         f"{result.num_parity_rows} rows give what they gave at export "

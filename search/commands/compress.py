@@ -54,7 +54,7 @@ def compress(
     if (source / "trial.json").is_file():
         if address is not None:
             raise MistakeError("--address is for a study's folder; one checkpoint is done here")
-        _check_new(whole)
+        _check_new(whole, source)
         _compress_checkpoint(source, overrides, out or source.parent / "bundle")
         _write_whole(source, whole)
         return
@@ -64,13 +64,15 @@ def compress(
     _write_whole(_compress_study(source, overrides, address), whole)
 
 
-def _check_new(whole: Path | None) -> None:
-    """Refuse a taken folder before the work, not after it."""
-    from trainables.hugging_face import check_new
+def _check_new(whole: Path | None, checkpoint: Path | None = None) -> None:
+    """Refuse before the work what could not be written after it."""
+    from trainables.hugging_face import check_encoder, check_new
 
     if whole is not None:
         with preflight():
             check_new(whole)
+            if checkpoint is not None:
+                check_encoder(checkpoint)
 
 
 def _write_whole(checkpoint: Path, whole: Path | None) -> None:

@@ -1,10 +1,12 @@
 """How small and fast winners become, and what it costs them, beside what most people would do.
 
-    python tests/benchmarks/compression.py --out FOLDER [--data FOLDER] [--sets NAME ...] [--quick]
+    python tests/benchmarks/compression.py --out FOLDER [--data FOLDER] [--sets NAME ...] [--reuse]
+        [--quick]
 
 Winners on the headlines, on walmart_amazon and on a simulated log are trained once (``clicktune
 trial``, all parameters, two epochs) and compressed with the default settings but the vocabulary,
-which is trimmed; ``--out`` keeps both for another call. Then, on one thread, in turns row by row:
+which is trimmed; ``--out`` keeps winners, and with ``--reuse`` bundles, for another call. Then, on
+one thread, in turns row by row:
 
 - hf_eager: the uncompressed model in float32 in PyTorch, its encoder as transformers loads it.
 - ort_fp32: the same as an ONNX graph in ONNX Runtime.
@@ -96,12 +98,12 @@ class Measured:
 
 def train(name: str, out: Path, data: Path, *, quick: bool) -> Path:
     """Train a winner, unless it is there; return its checkpoint."""
-    folder = out / name
-    if not (found := sorted(folder.glob("epoch-*"))):
+    folder = out / (f"{name}-quick" if quick else name)
+    if not (found := sorted(folder.glob("epoch-[0-9]*[0-9]"))):
         study, settings = SETS[name]
         overrides = [*settings, "search.epochs=1" if quick else "search.epochs=2"]
         if study is None:
-            log = out / "simulated-log"
+            log = out / ("simulated-log-quick" if quick else "simulated-log")
             impressions = "4000" if quick else "60000"
             if not log.is_dir():
                 _clicktune(
@@ -114,7 +116,7 @@ def train(name: str, out: Path, data: Path, *, quick: bool) -> Path:
             overrides.append(f"data.path={data / table}.parquet")
         sets = [word for override in overrides for word in ("--set", override)]
         _clicktune("trial", study, *sets, "--out", str(folder))
-        found = sorted(folder.glob("epoch-*"))
+        found = sorted(folder.glob("epoch-[0-9]*[0-9]"))
     return found[-1]
 
 
@@ -124,10 +126,10 @@ def _clicktune(*words: str) -> None:
     subprocess.run(command, check=True, env=environment, stdout=sys.stderr)
 
 
-def bundle_of(checkpoint: Path, config: StudyConfig, data: PreparedData) -> Path:
-    """Compress a checkpoint, unless that was done; return the bundle."""
+def bundle_of(checkpoint: Path, config: StudyConfig, data: PreparedData, *, reuse: bool) -> Path:
+    """Compress a checkpoint; return the bundle."""
     bundle = checkpoint.parent / "bundle"
-    if not bundle.is_dir():
+    if not (reuse and bundle.is_dir()):
         report = compress(
             checkpoint,
             config.compression,
@@ -175,14 +177,14 @@ def export_others(model: nn.Module, data: PreparedData, max_tokens: int, folder:
     quantize_dynamic(graph, str(folder / "whole_int8.onnx"), weight_type=QuantType.QInt8)
 
 
-def measure(name: str, checkpoint: Path, *, quick: bool) -> Measured:
+def measure(checkpoint: Path, *, quick: bool, reuse: bool) -> Measured:
     """Compress a winner and measure all sides."""
     # The studies' own ladders are shorter than the default one.
     defaults = CompressionConfig(trim_vocabulary=True, frequent_pieces=FREQUENT_PIECES)
     config = replace(load_study(checkpoint.parent / "study.yaml"), compression=defaults)
     info = read_checkpoint_info(checkpoint)
     data = PreparedData.open(Path(info.setup.data_folder))
-    bundle = bundle_of(checkpoint, config, data)
+    bundle = bundle_of(checkpoint, config, data, reuse=reuse)
     predictor = Predictor(bundle, num_threads=1)
     with tempfile.TemporaryDirectory(prefix="clicktune-benchmark-") as work:
         folder = Path(work)
@@ -216,7 +218,7 @@ def measure(name: str, checkpoint: Path, *, quick: bool) -> Measured:
     rows_of = {"validation": validation, "test": test}
     metrics = {
         split: {
-            side: round(score(given, rows_of[split], info.setup)[metric.name], 4)
+            side: score(given, rows_of[split], info.setup)[metric.name]
             for side, given in sides.items()
         }
         for split, sides in found.items()
@@ -251,7 +253,10 @@ def measure(name: str, checkpoint: Path, *, quick: bool) -> Measured:
             "bundle": manifest.compression["precision"],
             "shapes": manifest.compression["shapes"],
             "megabytes": round(manifest.num_bytes() / 1e6, 2),
-            "metrics": metrics,
+            "metrics": {
+                split: {side: round(value, 4) for side, value in sides.items()}
+                for split, sides in metrics.items()
+            },
             "test_difference": [round(low, 4), round(high, 4)],
         },
     )
@@ -297,6 +302,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="keeps winners and bundles; default: nothing does")
     parser.add_argument("--data", type=Path, default=HEADLINES.parent, help="the tables' folder")
     parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
+    parser.add_argument("--reuse", action="store_true", help="take bundles of an earlier call")
     parser.add_argument("--quick", action="store_true", help="a small simulated log alone")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -306,7 +312,7 @@ def main() -> None:
         out.mkdir(parents=True, exist_ok=True)
         for name in ["simulated"] if arguments.quick else arguments.sets:
             checkpoint = train(name, out, arguments.data, quick=arguments.quick)
-            found[name] = measure(name, checkpoint, quick=arguments.quick)
+            found[name] = measure(checkpoint, quick=arguments.quick, reuse=arguments.reuse)
             for side, values in found[name].milliseconds.items():
                 print(
                     f"{name}, {side}: p50 {np.median(values):.2f} ms, p99 "

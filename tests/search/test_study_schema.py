@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +64,22 @@ def test_schema_has_all_kinds_and_says_what_keys_mean() -> None:
     assert [kind["required"][0] for kind in kinds] == list(KINDS)
     trials = study_schema()["$defs"]["SearchConfig"]["properties"]["trials"]
     assert trials["description"].startswith("Trials of the study")
+
+
+def keys(schema: object) -> set[str]:
+    """Return the names of all properties of a schema, at any depth."""
+    if isinstance(schema, list):
+        return set().union(*map(keys, schema))
+    if not isinstance(schema, dict):
+        return set()
+    own = set(schema["properties"]) if isinstance(schema.get("properties"), dict) else set()
+    return own.union(*map(keys, schema.values()))
+
+
+def test_the_page_about_the_study_file_has_every_key() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "study-file.md").read_text(encoding="utf-8")
+    words = set(re.findall(r"[a-z_0-9]+", page))
+
+    missing = keys(study_schema()) - words
+
+    assert missing == set()

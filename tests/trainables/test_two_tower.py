@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from spaces.trial_config import Loss, TrialConfig
+from trainables.bundle.graph_check import check_graph
 from trainables.bundle.predictor import open_graph, run_batches, run_graph
 from trainables.checkpoint import load_model
 from trainables.compression.graph import VECTORS, export_graph
@@ -137,6 +138,7 @@ def test_the_exported_graph_gives_log_odds_and_vectors(
         )
 
     for path, near in ((graph, 1e-4), (smaller, 0.1)):
+        check_graph(path)
         session = open_graph(path, num_threads=1)
         assert run_graph(session, rows) == pytest.approx(torch.sigmoid(logits).numpy(), abs=near)
         for name, vectors in zip(VECTORS, expected, strict=True):

@@ -10,8 +10,10 @@ _TEMPLATE = """\
 # {name}
 
 The probability that an impression is clicked, from {columns}. {model}, fine-tuned on a log of
-impressions and clicks, pruned to {kept} of its attention heads and feed-forward units and stored as
-{precision}: {size:.1f} MB, {latency:.2f} ms for one row on {threads} thread ({machine}).
+impressions and clicks{kept}.
+
+Stored as {precision} it takes {size:.1f} MB, and {latency:.2f} ms for one row on {threads} thread
+({machine}).
 
 ## How good it is
 
@@ -70,7 +72,7 @@ def model_card(manifest: BundleManifest) -> str:
         columns=_sources(text, fields),
         model=_model(manifest),
         max_tokens=manifest.encoder.get("max_tokens"),
-        kept=_percent(manifest.compression.get("keep_fraction")),
+        kept=_kept(manifest),
         precision=precision,
         size=_model_megabytes(manifest),
         latency=manifest.latency.median_ms,
@@ -106,8 +108,15 @@ def _model(manifest: BundleManifest) -> str:
     )
 
 
-def _percent(share: object) -> str:
-    return f"{share:.0%}" if isinstance(share, int | float) else "?"
+def _kept(manifest: BundleManifest) -> str:
+    """Say what was left out of an encoder."""
+    share, shapes = (manifest.compression.get(name) for name in ("keep_fraction", "shapes"))
+    if not shapes or not isinstance(share, int | float):
+        return ""
+    return (
+        f", cut to {len(shapes['heads'])} layers with {share:.0%} of their attention heads and "
+        "feed-forward units"
+    )
 
 
 def _model_megabytes(manifest: BundleManifest) -> float:

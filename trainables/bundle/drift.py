@@ -77,16 +77,31 @@ class DriftBaseline:
 
     num_rows: int
     """How many rows there were."""
+    num_groups: int
+    """How many groups of rows that belong together, such as those of a query, were drawn."""
     distributions: tuple[Distribution, ...]
     """What was measured of them."""
 
     @classmethod
     def of(
-        cls, inputs: RowInputs, probabilities: np.ndarray, features: Features
+        cls,
+        inputs: RowInputs,
+        probabilities: np.ndarray,
+        features: Features,
+        *,
+        num_groups: int | None = None,
     ) -> "DriftBaseline":
-        """Measure rows, n of them, and what the bundle predicts for them, (n,)."""
+        """Measure rows, n of them, and what the bundle predicts for them, (n,).
+
+        Args:
+            inputs: The rows.
+            probabilities: The predictions.
+            features: What the bundle reads.
+            num_groups: Groups of rows that belong together; None: each row is its own.
+        """
         return cls(
             num_rows=len(inputs),
+            num_groups=len(inputs) if num_groups is None else num_groups,
             distributions=tuple(
                 _measure(kind, column, values)
                 for kind, column, values in _observe(inputs, probabilities, features)
@@ -109,8 +124,10 @@ def _measure(kind: Kind, column: str, values: np.ndarray) -> Distribution:
     else:
         known = values[~np.isnan(values)]
         inner = np.arange(1, NUM_BINS) / NUM_BINS
-        # A value that many rows have would be several edges.
-        edges = np.unique(np.quantile(known, inner)) if len(known) else np.zeros(0)
+        quantiles = np.quantile(known, inner, method="lower") if len(known) else np.zeros(0)
+        edges, counts = np.unique(quantiles, return_counts=True)
+        # A value that many rows have is a bin of its own: what rises above it is to be seen.
+        edges = np.unique([*edges, *np.nextafter(edges[counts > 1], np.inf)])
         num_bins = len(edges) + 2
     empty = Distribution(
         kind=kind, column=column, edges=tuple(edges.tolist()), shares=(0.0,) * num_bins
@@ -125,7 +142,8 @@ def _observe(
     """Give what is compared of rows: (n,) values of each kind."""
     if features.text:
         tokens = inputs.tokens
-        sums = np.add.reduceat(tokens.ids.astype(np.float64), tokens.offsets[:-1].astype(np.intp))
+        starts = np.asarray(tokens.offsets[:-1]).astype(np.intp)
+        sums = np.add.reduceat(tokens.ids, starts, dtype=np.float64)
         # Rows have two special tokens at least, so no text is without tokens.
         yield "tokens", "", tokens.lengths.astype(np.float64)
         yield "rarity", "", (sums / tokens.text_lengths)[tokens.text_numbers]
@@ -175,7 +193,8 @@ class DriftCheck:
         before = (np.asarray(known.shares) * then + 0.5) / (then + bins / 2)
         after = (counts + 0.5) / (now + bins / 2)
         psi = float(((after - before) * np.log(after / before)).sum())
-        by_chance = (bins - 1) * (1 / now + 1 / then)
+        # Rows of one group are alike, so a few groups differ from others by chance already.
+        by_chance = (bins - 1) * (1 / now + 1 / self._baseline.num_groups)
         if psi < max(NOTABLE_PSI, CHANCE * by_chance):
             return None
         place = int(np.argmax(np.abs(after - before)))
@@ -225,12 +244,13 @@ def read_baseline(path: Path, features: Features) -> DriftBaseline:
     """
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        num_rows = raw["num_rows"]
+        counts = {name: raw[name] for name in ("num_rows", "num_groups")}
         distributions = tuple(_distribution(each) for each in raw["distributions"])
     except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         raise ValueError(f"{path} can't be read as a bundle's baseline: {error}") from error
-    if isinstance(num_rows, bool) or not isinstance(num_rows, int) or num_rows < 0:
-        raise ValueError(f"{path}: num_rows must be a whole number, got {num_rows!r:.80}")
+    for name, count in counts.items():
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise ValueError(f"{path}: {name} must be a whole number from 1, got {count!r:.80}")
     expected = [("tokens", ""), ("rarity", "")] if features.text else []
     expected += [("category", field.name) for field in features.fields.categorical]
     expected += [("number", field.name) for field in features.fields.numeric]
@@ -238,7 +258,7 @@ def read_baseline(path: Path, features: Features) -> DriftBaseline:
     found = [(each.kind, each.column) for each in distributions]
     if found != expected:
         raise ValueError(f"{path} is about {found!r:.120}, but the bundle reads {expected!r:.120}")
-    return DriftBaseline(num_rows=num_rows, distributions=distributions)
+    return DriftBaseline(**counts, distributions=distributions)
 
 
 def _distribution(raw: Mapping[str, Any]) -> Distribution:
@@ -251,7 +271,9 @@ def _distribution(raw: Mapping[str, Any]) -> Distribution:
             raise ValueError(f"codes must be whole numbers, each once, got {edges!r:.80}")
     elif list(edges) != sorted(set(edges)):
         raise ValueError(f"edges must rise, got {edges!r:.80}")
-    if len(shares) != len(edges) + (1 if kind == "category" else 2) or not edges:
+    if len(shares) != len(edges) + (1 if kind == "category" else 2) or (
+        kind == "category" and not edges
+    ):
         raise ValueError(f"{len(shares)} shares don't fit {len(edges)} edges")
     if any(not 0 <= share <= 1 for share in shares):
         raise ValueError(f"shares must be in [0, 1], got {shares!r:.80}")

@@ -103,7 +103,7 @@ def record_parity(
     alone = np.concatenate([scorer.score([row]) for row in rows])
     return Parity(
         rows=tuple(dict(row) for row in rows),
-        probabilities=tuple(together.tolist()),
+        probabilities=tuple(alone.tolist()),
         uncompressed=tuple(np.asarray(uncompressed, np.float64).tolist()),
         tolerance=TOLERANCES[precision],
         batch_spread=float(np.abs(log_odds(together) - log_odds(alone)).max()),
@@ -111,7 +111,12 @@ def record_parity(
 
 
 def record_baseline(
-    folder: Path, scorer: RowScorer, inputs: RowInputs, probabilities: np.ndarray
+    folder: Path,
+    scorer: RowScorer,
+    inputs: RowInputs,
+    probabilities: np.ndarray,
+    *,
+    num_groups: int | None = None,
 ) -> None:
     """Write how rows and their scores are distributed, so that later rows can be compared.
 
@@ -120,8 +125,9 @@ def record_baseline(
         scorer: The staged parts.
         inputs: n rows that the model wasn't trained on.
         probabilities: (n,) what the bundle predicts for them.
+        num_groups: Groups of rows that belong together; None: each row is its own.
     """
-    baseline = DriftBaseline.of(inputs, probabilities, scorer.features)
+    baseline = DriftBaseline.of(inputs, probabilities, scorer.features, num_groups=num_groups)
     (folder / DRIFT_FILE).write_text(baseline.to_json(), encoding="utf-8")
 
 

@@ -55,8 +55,8 @@ class Step:
     """What the model scored after one step of its compression."""
 
     name: str
-    """uncompressed, pruned, recovered, exported, int8, calibrated; the last one on the rows that it
-    was fitted on."""
+    """uncompressed, vocabulary trimmed, 4 layers kept, pruned to 50%, recovered, exported, the
+    precision, calibrated; the last one on the rows that it was fitted on."""
     metrics: Mapping[str, float]
     """Metrics on the validation split."""
 
@@ -72,7 +72,7 @@ class Parity:
     rows: tuple[Mapping[str, RowValue], ...]
     """Values by column, from the validation split."""
     probabilities: tuple[float, ...]
-    """What the bundle's graph gave for all rows in one call, before calibration, which could make a
+    """What the bundle's graph gave for each row alone, before calibration, which could make a
     difference between two CPUs larger or smaller."""
     uncompressed: tuple[float, ...]
     """What the model gave before compression."""
@@ -123,7 +123,8 @@ class BundleManifest:
     libraries: Mapping[str, str]
     """Versions of the libraries that made it."""
     compression: Mapping[str, Any]
-    """keep_fraction, precision, and heads and feed-forward width of each layer."""
+    """keep_fraction, precision, shapes (heads and feed-forward width of each layer), size_mb, and
+    max_latency_ms, which one row may take, or None."""
     metric: str
     """The metric that the study chose by."""
     steps: tuple[Step, ...]
@@ -164,6 +165,11 @@ class BundleManifest:
         _check_fields(cls, raw, "")
         for name in ("task", "encoder", "trial", "compression", "lineage"):
             _check_type(raw[name], dict, name)
+        limit = raw["compression"].get("max_latency_ms")
+        _check(
+            limit is None or _number(limit, "compression.max_latency_ms") > 0,
+            f"compression.max_latency_ms must be above 0 or null, got {limit!r:.80}",
+        )
         for name in ("name", "created", "config_hash", "data_fingerprint", "metric"):
             _check_type(raw[name], str, name)
         if raw["test_metrics"] is not None:

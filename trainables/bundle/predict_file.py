@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
 from trainables.bundle.drift import DriftCheck, say_drift
+from trainables.bundle.predictor import ROWS_AT_ONCE as PREDICTED_AT_ONCE
 from trainables.bundle.predictor import Predictor
 
 PROBABILITY_COLUMN = "click_probability"
@@ -77,9 +79,16 @@ def predict_file(
                 values = {
                     name: part.column(name).to_pylist() for name in predictor.features.columns
                 }
-                inputs = predictor.encode(values, first_row=num_rows)
-                probabilities = predictor.predict_inputs(inputs)
-                check.add(inputs, probabilities)
+                probabilities = np.empty(part.num_rows)
+                # As the predictor does: int8 scales activations by batch.
+                for start in range(0, part.num_rows, PREDICTED_AT_ONCE):
+                    block = slice(start, start + PREDICTED_AT_ONCE)
+                    inputs = predictor.encode(
+                        {name: column[block] for name, column in values.items()},
+                        first_row=num_rows + start,
+                    )
+                    probabilities[block] = predictor.predict_inputs(inputs)
+                    check.add(inputs, probabilities[block])
                 columns = [*part.columns, pa.array(probabilities)]
                 write(pa.RecordBatch.from_arrays(columns, schema=wider))
                 num_rows += part.num_rows

@@ -73,6 +73,11 @@ class Predictor:
         """What its texts are read with."""
         return self._scorer.tokenizer
 
+    @property
+    def session(self) -> "InferenceSession":
+        """Its graph."""
+        return self._scorer.session
+
     def predict(self, rows: Any, *, first_row: int = 0) -> np.ndarray:  # noqa: ANN401 - see below
         """Return the probability that each row is clicked.
 
@@ -116,8 +121,9 @@ class Predictor:
         return self._scorer.encode(columns, first_row=first_row)
 
     def replay(self) -> np.ndarray:
-        """Return what the graph gives now for the rows that were recorded at export."""
-        return self._scorer.score(self.manifest.parity.rows)
+        """Return what the graph gives now for the rows that were recorded at export, one by one."""
+        rows = self.manifest.parity.rows
+        return np.concatenate([self._scorer.score([row]) for row in rows])
 
 
 class RowScorer:

@@ -42,13 +42,14 @@ def verify_bundle(
     Args:
         folder: The bundle, or a link to it.
         latency: Whether to time it too.
-        max_latency_ms: The most that one row may take then; None: what its study allowed, if it
-            did say.
+        max_latency_ms: The most that one row may take, so that it is timed; None: what its study
+            allowed, if it did say.
 
     Raises:
         ValueError: saying what is wrong with it.
     """
     folder = Path(folder).resolve()
+    timed = latency or max_latency_ms is not None
     manifest = read_manifest(folder)
     if absent := sorted(set(BUNDLE_FILES) - set(manifest.files)):
         raise ValueError(f"bundle {folder}: its manifest doesn't list {', '.join(absent)}")
@@ -67,7 +68,7 @@ def verify_bundle(
         num_files=len(manifest.files),
         num_parity_rows=len(manifest.parity.rows),
         largest_difference=difference,
-        latency=check_latency(predictor, max_latency_ms) if latency else None,
+        latency=check_latency(predictor, max_latency_ms) if timed else None,
     )
 
 
@@ -111,6 +112,7 @@ def describe_bundle(folder: str | Path) -> dict[str, Any]:
         "encoder": manifest.encoder.get("name"),
         "max tokens": manifest.encoder.get("max_tokens"),
         "precision": manifest.compression.get("precision"),
+        "layers": len(manifest.compression.get("shapes", {}).get("heads", ())) or None,
         "share kept": manifest.compression.get("keep_fraction"),
         "size (MB)": round(manifest.num_bytes() / 1e6, 1),
         "latency (ms)": round(manifest.latency.median_ms, 2),

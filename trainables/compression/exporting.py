@@ -1,5 +1,6 @@
 """The graphs of one model, in each precision, measured on the validation rows."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,21 @@ class Exported:
     """What it gives for the validation rows."""
 
 
+class DivergedError(ValueError):
+    """A model or a graph gives something that is no probability."""
+
+
+def measure_finite(winner: Winner, probabilities: np.ndarray) -> dict[str, float]:
+    """Return the metrics of what a model gives for the validation rows, (n,).
+
+    Raises:
+        DivergedError: if that isn't all numbers.
+    """
+    if not np.isfinite(probabilities).all():
+        raise DivergedError("a smaller model gives numbers that are none")
+    return winner.metrics(probabilities)
+
+
 def export_all(
     winner: Winner,
     model: Model,
@@ -45,7 +61,7 @@ def export_all(
     """Export a model in each precision.
 
     Where float32 is good enough and int8 isn't, layers that int8 hurts stay in float32, and there
-    is a variant with weights in float16.
+    is a variant with weights in float16. A quantized graph that gives no numbers is left out.
 
     Args:
         winner: The model before it was made smaller, and the rows to measure on.
@@ -54,6 +70,9 @@ def export_all(
         keep_fraction: Share of its heads and units that stayed.
         max_metric_drop: What a graph may lose to be good enough.
         folder: A new folder for the graphs.
+
+    Raises:
+        DivergedError: if the model itself gives no numbers.
     """
     folder.mkdir()
     shapes = shapes_of(model.encoder).to_dict() if isinstance(model, ClickModel) else {}
@@ -69,7 +88,7 @@ def export_all(
             keep_fraction=keep_fraction,
             precision=precision,
             shapes=shapes,
-            steps=(*before, (step, winner.metrics(probabilities))),
+            steps=(*before, (step, measure_finite(winner, probabilities))),
             probabilities=probabilities,
         )
 
@@ -84,7 +103,8 @@ def export_all(
     for precision, pack_words in _int8_kinds(model):
         graph = folder / f"{precision}.onnx"
         quantize_graph(whole, graph, pack_words=pack_words)
-        exported.append(measure(graph, precision))
+        with contextlib.suppress(DivergedError):
+            exported.append(measure(graph, precision))
     if is_good_enough(exported[0]) and not any(map(is_good_enough, exported[1:])):
         exported += _without_int8(winner, model, whole, measure, is_good_enough)
     return exported
@@ -108,14 +128,16 @@ def _without_int8(
     """Make the variants that give back some of what int8 saves."""
     num_layers = model.num_layers if isinstance(model, ClickModel) else 0
     groups = matrix_groups(whole, num_layers)
-    mixed, half = whole.with_name("int8+fp32.onnx"), whole.with_name("fp16.onnx")
-    if quantize_with_fallback(
+    half = whole.with_name("fp16.onnx")
+    mixed = quantize_with_fallback(
         whole,
-        mixed,
+        whole.with_name("int8+fp32.onnx"),
         groups,
         winner.validation.inputs,
-        lambda graph: is_good_enough(measure(graph, "int8+fp32")),
-    ):
-        yield measure(mixed, "int8+fp32")
+        measure=lambda graph: measure(graph, "int8+fp32"),
+        is_good_enough=is_good_enough,
+    )
+    if mixed is not None:
+        yield mixed
     halve_weights(whole, half)
     yield measure(half, "fp16")

@@ -1,10 +1,12 @@
 """Which matrices of a graph stay in float32, where int8 hurts."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+import torch
 
 from trainables.bundle.predictor import log_odds, open_graph, run_graph
 from trainables.compression.quantization import MATRIX_OPERATORS, quantize_graph
@@ -12,6 +14,8 @@ from trainables.data.row_inputs import RowInputs
 
 if TYPE_CHECKING:
     import onnx
+
+Measured = TypeVar("Measured")
 
 MATRICES_PER_LAYER = 6
 """Query, key, value, the attention's output, and the two of the feed-forward part."""
@@ -52,8 +56,10 @@ def quantize_with_fallback(
     target: Path,
     groups: Sequence[tuple[str, ...]],
     inputs: RowInputs,
-    is_good_enough: Callable[[Path], bool],
-) -> bool:
+    *,
+    measure: Callable[[Path], Measured],
+    is_good_enough: Callable[[Measured], bool],
+) -> Measured | None:
     """Quantize a graph but for the layers that int8 hurts most, as few of them as it takes.
 
     Layers are ordered by how much nearer the log-odds come to those in float32 if that layer alone
@@ -65,23 +71,30 @@ def quantize_with_fallback(
         target: The file to write.
         groups: From :func:`matrix_groups`.
         inputs: Rows to compare on.
-        is_good_enough: Judges a graph's file.
+        measure: Measures a graph's file; a ValueError says that it can't be.
+        is_good_enough: Judges that.
 
     Returns:
-        Whether that was reached; ``target`` then holds the graph.
+        What was measured of the result; None, and no file, where none was good enough.
     """
     rows = inputs.take(np.arange(min(NUM_ROWS, len(inputs))))
-    wanted = log_odds(run_graph(open_graph(graph, num_threads=1), rows))
+
+    def run(path: Path) -> np.ndarray:
+        session = open_graph(path, num_threads=torch.get_num_threads())
+        return log_odds(run_graph(session, rows))
+
+    wanted = run(graph)
 
     def distance(kept: Sequence[tuple[str, ...]]) -> float:
         quantize_graph(graph, target, float_nodes=[name for group in kept for name in group])
-        found = log_odds(run_graph(open_graph(target, num_threads=1), rows))
-        return float(np.square(found - wanted).mean())
+        found = float(np.square(run(target) - wanted).mean())
+        return found if np.isfinite(found) else np.inf
 
     order = sorted(groups, key=lambda group: distance([group]))
     for count in range(1, len(groups) // 2 + 1):
         distance(order[:count])
-        if is_good_enough(target):
-            return True
+        with contextlib.suppress(ValueError):
+            if is_good_enough(measured := measure(target)):
+                return measured
     target.unlink(missing_ok=True)
-    return False
+    return None

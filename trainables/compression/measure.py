@@ -1,17 +1,15 @@
-"""How long an exported graph takes for one row."""
+"""How long exported graphs take for one row, comparable also where they weren't timed together."""
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from trainables.bundle.predictor import graph_inputs, open_graph
+from trainables.bundle.latency import time_rows
+from trainables.bundle.predictor import open_graph
 from trainables.data.row_inputs import RowInputs
 
 NUM_ROWS = 24
-ROUNDS = 3
-WARM_UP_ROWS = 3
 
 
 def spread_over_lengths(lengths: np.ndarray, count: int) -> np.ndarray:
@@ -22,28 +20,37 @@ def spread_over_lengths(lengths: np.ndarray, count: int) -> np.ndarray:
     return chosen
 
 
-def measure_latencies(graphs: Sequence[Path], inputs: RowInputs) -> list[float]:
-    """Time one row at a time, on one thread, unpadded.
+class LatencyTimer:
+    """Times graphs on one thread, a few at a time: all of a search's at once would fill memory.
 
-    The graphs take turns, so that what else the machine does in the meantime slows all of them.
-
-    Args:
-        graphs: ONNX files.
-        inputs: Rows to choose from, over all the lengths of their texts.
-
-    Returns:
-        The median of each graph, in milliseconds.
+    What was timed first takes part in each later turn, and the others are told in its time: so what
+    the machine did in between makes no graph look slower than another.
     """
-    chosen = spread_over_lengths(inputs.tokens.lengths, NUM_ROWS)
-    sessions = [open_graph(path, num_threads=1) for path in graphs]
-    batches = [[graph_inputs(s, inputs, np.array([row])) for row in chosen] for s in sessions]
-    seconds: list[list[float]] = [[] for _ in graphs]
-    for _ in range(ROUNDS):
-        for session, rows, taken in zip(sessions, batches, seconds, strict=True):
-            for row in rows[:WARM_UP_ROWS]:
-                session.run(None, row)
-            for row in rows:
-                started = time.perf_counter()
-                session.run(None, row)
-                taken.append(time.perf_counter() - started)
-    return [float(np.median(taken)) * 1000 for taken in seconds]
+
+    def __init__(self, inputs: RowInputs) -> None:
+        """Choose rows over all the lengths of their texts."""
+        self._inputs = inputs
+        self._rows = spread_over_lengths(inputs.tokens.lengths, NUM_ROWS).tolist()
+        self._reference: tuple[Path, float] | None = None
+
+    @property
+    def reference(self) -> Path | None:
+        """The graph that takes part in each turn, and so must stay; None before the first."""
+        return None if self._reference is None else self._reference[0]
+
+    def measure(self, graphs: Sequence[Path]) -> list[float]:
+        """Return the median of each graph for one row, in milliseconds."""
+        if not graphs:
+            return []
+        if self._reference is None:
+            times = self._time(graphs)
+            # The last one: of a model's graphs it is the smallest.
+            self._reference = (graphs[-1], times[-1])
+            return times
+        path, then = self._reference
+        now, *times = self._time([path, *graphs])
+        return [each * then / now for each in times]
+
+    def _time(self, graphs: Sequence[Path]) -> list[float]:
+        sessions = [open_graph(path, num_threads=1) for path in graphs]
+        return time_rows(sessions, self._inputs, self._rows)

@@ -78,7 +78,11 @@ def write_bundle(
         scorer, rows, winner.probabilities[chosen], precision=candidate.precision
     )
     record_baseline(
-        staging, scorer, winner.validation.inputs, calibration.apply(exported.probabilities)
+        staging,
+        scorer,
+        winner.validation.inputs,
+        calibration.apply(exported.probabilities),
+        num_groups=len(np.unique(winner.validation.groups)),
     )
     return seal_bundle(staging, _draft(winner, candidate, parity, request), request.output)
 

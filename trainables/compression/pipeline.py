@@ -15,7 +15,7 @@ from trainables.compression.choice import choose
 from trainables.compression.config import CompressionConfig
 from trainables.compression.exporting import Exported
 from trainables.compression.ladder import descend
-from trainables.compression.measure import measure_latencies
+from trainables.compression.measure import LatencyTimer
 from trainables.compression.packing import BundleRequest, write_bundle
 from trainables.compression.report import Candidate, CompressionReport
 from trainables.compression.shrinking import Shrinker
@@ -40,8 +40,9 @@ def compress(  # noqa: PLR0913 - the fields of a CompressionJob, by name
 
     From the winner down, layers, heads and feed-forward units are left out step by step
     (:mod:`trainables.compression.ladder`); each smaller model is recovered by distillation and
-    exported, in fp32 and in int8. All are measured in ONNX Runtime on the validation rows; the
-    fastest within the limits becomes the bundle. The test rows aren't read.
+    exported in several precisions (:mod:`trainables.compression.exporting`). All are measured in
+    ONNX Runtime on the validation rows; the fastest within the limits becomes the bundle. The test
+    rows aren't read.
 
     Args:
         checkpoint: The winner's checkpoint.
@@ -76,9 +77,13 @@ def compress(  # noqa: PLR0913 - the fields of a CompressionJob, by name
             winner = winner.with_trimmed_vocabulary(config.frequent_pieces)
         winner.trim_positions()
         shrinker = Shrinker(winner, config, Path(work))
-        shrunk = descend(shrinker.ladder, shrinker.make_top, shrinker.shrink)
-        exported = [graph for model in shrunk for graph in model.exported]
-        candidates = _measure(winner, exported)
+        exported: list[Exported] = []
+        candidates: list[Candidate] = []
+        timer = LatencyTimer(winner.validation.inputs)
+        for model in descend(shrinker.ladder, shrinker.make_top, shrinker.shrink):
+            exported += model.exported
+            candidates += _measure(winner, model.exported, timer)
+            _remove_hopeless(model.exported, candidates, config, timer)
         chosen, reason = choose(candidates, config, metric)
         if chosen is not None:
             probabilities = exported[chosen].probabilities
@@ -120,8 +125,8 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _measure(winner: Winner, exported: Sequence[Exported]) -> list[Candidate]:
-    latencies = measure_latencies([item.graph for item in exported], winner.validation.inputs)
+def _measure(winner: Winner, exported: Sequence[Exported], timer: LatencyTimer) -> list[Candidate]:
+    latencies = timer.measure([item.graph for item in exported])
     other_mb = len(winner.tokenizer.to_str().encode()) / 1e6 + DOCUMENTS_MB
     return [
         Candidate(
@@ -136,3 +141,16 @@ def _measure(winner: Winner, exported: Sequence[Exported]) -> list[Candidate]:
         )
         for item, latency in zip(exported, latencies, strict=True)
     ]
+
+
+def _remove_hopeless(
+    exported: Sequence[Exported],
+    candidates: Sequence[Candidate],
+    config: CompressionConfig,
+    timer: LatencyTimer,
+) -> None:
+    """Remove the graphs that can't be chosen: a large encoder's take gigabytes."""
+    # The last candidates are those of these graphs.
+    for item, candidate in zip(reversed(exported), reversed(candidates), strict=False):
+        if candidate.metric_drop > config.max_metric_drop and item.graph != timer.reference:
+            item.graph.unlink()

@@ -1,4 +1,4 @@
-"""Distillation: a pruned model learns to answer as the model that it was pruned from."""
+"""Distillation: a smaller model learns to answer as the model that it was made from."""
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
@@ -90,7 +90,7 @@ def recover(
     *,
     before: float,
 ) -> float:
-    """Train a pruned model to give the teacher's probabilities and features, in place.
+    """Train a smaller model to give the teacher's probabilities and features, in place.
 
     Clicks are mixed with the teacher's probabilities (Hinton et al. 2015,
     https://arxiv.org/abs/1503.02531, at temperature 1), and the pooled token vectors are drawn to
@@ -98,7 +98,7 @@ def recover(
     teacher regularizes. Word vectors stay as they are, since pruning doesn't touch them.
 
     Args:
-        model: The pruned model; ends with the weights of its best epoch, or those it came with.
+        model: The smaller model; ends with the weights of its best epoch, or those it came with.
         rows: Training rows.
         teaching: The uncompressed model's answers for some of them.
         config: Number of epochs, learning rate and seed.

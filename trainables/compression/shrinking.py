@@ -1,13 +1,20 @@
 """Smaller models of a winner: fewer layers, heads and units, recovered by distillation."""
 
 import copy
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from trainables.compression.config import CompressionConfig
-from trainables.compression.exporting import Exported, StepMetrics, export_all
+from trainables.compression.exporting import (
+    DivergedError,
+    Exported,
+    StepMetrics,
+    export_all,
+    measure_finite,
+)
 from trainables.compression.ladder import Ladder, Shape
 from trainables.compression.layers import choose_layers, keep_layers
 from trainables.compression.pruning import choose_kept, measure_importance, prune
@@ -64,8 +71,16 @@ class Shrinker:
         return self._shrink(winner.model, self._whole, winner.steps, self.ladder.top)
 
     def shrink(self, larger: Shrunk, shape: Shape) -> Shrunk:
-        """Make a smaller model of a larger one, which stays as it is."""
-        return self._shrink(larger.model, larger.shape, larger.steps, shape)
+        """Make a smaller model of a larger one, which stays as it is.
+
+        One that gives no numbers any more has no graphs, and isn't good enough.
+        """
+        try:
+            return self._shrink(larger.model, larger.shape, larger.steps, shape)
+        except DivergedError:
+            return Shrunk(
+                shape=shape, model=larger.model, steps=(), exported=(), is_good_enough=False
+            )
 
     def _shrink(
         self, larger: Model, present: Shape, steps: tuple[StepMetrics, ...], shape: Shape
@@ -89,13 +104,14 @@ class Shrinker:
         winner, config = self._winner, self._config
         if self._teaching is None:
             assert isinstance(winner.model, ClickModel)
-            most = max(config.recovery_rows, config.importance_rows)
+            taught = config.recovery_rows if config.recovery_epochs else 0
+            most = max(taught, config.importance_rows)
             rows = _sample(len(winner.train), most, [config.seed, 2])
             self._teaching = ask_teacher(winner.model, winner.train, rows)
         return self._teaching
 
     def _measure(self, model: ClickModel) -> dict[str, float]:
-        return self._winner.metrics(predict_probabilities(model, self._winner.validation))
+        return measure_finite(self._winner, predict_probabilities(model, self._winner.validation))
 
     def _recover(self, model: ClickModel, before: dict[str, float]) -> list[StepMetrics]:
         """Make up for what a removal cost, where it cost something."""
@@ -106,9 +122,12 @@ class Shrinker:
         seen = {winner.goodness(before): before}
 
         def evaluate(student: ClickModel) -> float:
-            metrics = self._measure(student)
-            seen[winner.goodness(metrics)] = metrics
-            return winner.goodness(metrics)
+            try:
+                metrics = self._measure(student)
+            except DivergedError:
+                return -math.inf
+            # Of equally good epochs the first one's weights are kept.
+            return winner.goodness(seen.setdefault(winner.goodness(metrics), metrics))
 
         best = recover(
             model,
@@ -130,13 +149,13 @@ class Shrinker:
             max_metric_drop=most,
             folder=self._work / f"{shape.layers}-{shape.keep_fraction:g}",
         )
-        best = max(winner.goodness(item.steps[-1][1]) for item in exported)
+        values = [winner.goodness(item.steps[-1][1]) for item in exported]
         return Shrunk(
             shape=shape,
             model=model,
             steps=steps,
             exported=tuple(exported),
-            is_good_enough=best >= winner.goodness(winner.baseline) - most,
+            is_good_enough=max(values) >= winner.goodness(winner.baseline) - most,
         )
 
 

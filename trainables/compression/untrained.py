@@ -6,7 +6,7 @@ from pathlib import Path
 
 from spaces.trial_config import TrialConfig
 from trainables.compression.graph import export_graph
-from trainables.compression.measure import measure_latencies
+from trainables.compression.measure import LatencyTimer
 from trainables.compression.quantization import quantize_graph
 from trainables.data.prepared import PreparedData
 from trainables.encoder import EncoderConfig, find_encoder
@@ -36,7 +36,9 @@ def measure_shapes(
         encoder: The study's.
     """
     folder = find_encoder(encoder)
-    graphs = []
+    timer = LatencyTimer(data.rows("validation").inputs)
+    tokenizer_bytes = (folder / "tokenizer.json").stat().st_size
+    costs = []
     with tempfile.TemporaryDirectory(prefix="clicktune-shapes-") as work:
         for number, trial in enumerate(shapes):
             whole, small = (Path(work) / f"{number}-{kind}.onnx" for kind in ("fp32", "int8"))
@@ -47,11 +49,9 @@ def measure_shapes(
             export_graph(model, whole, max_tokens=encoder.max_tokens, fields=fields)
             quantize_graph(whole, small)
             whole.unlink()
-            graphs.append(small)
-        latencies = measure_latencies(graphs, data.rows("validation").inputs)
-        tokenizer = (folder / "tokenizer.json").stat().st_size
-        sizes = [(graph.stat().st_size + tokenizer) / 1e6 for graph in graphs]
-    return [
-        ShapeCost(latency_ms=latency, size_mb=size)
-        for latency, size in zip(latencies, sizes, strict=True)
-    ]
+            (latency,) = timer.measure([small])
+            size = (small.stat().st_size + tokenizer_bytes) / 1e6
+            costs.append(ShapeCost(latency_ms=latency, size_mb=size))
+            if small != timer.reference:
+                small.unlink()
+    return costs

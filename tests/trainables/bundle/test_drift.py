@@ -143,6 +143,45 @@ def test_a_baseline_that_does_not_fit_is_refused(
         read_baseline(path, FEATURES)
 
 
+def test_a_column_that_is_missing_everywhere_has_a_baseline_all_the_same(tmp_path: Path) -> None:
+    inputs, scores = draw(np.random.default_rng(0), 300)
+    inputs.numbers[:] = (0.0, 1.0)
+    path = tmp_path / "drift.json"
+
+    path.write_text(DriftBaseline.of(inputs, scores, FEATURES).to_json())
+    checked = DriftCheck(read_baseline(path, FEATURES), FEATURES)
+    checked.add(*draw(np.random.default_rng(1), 300))
+
+    (drift,) = checked.drifts()
+    assert "'price' is distributed otherwise" in say_drift(drift, FEATURES)
+
+
+def test_what_rises_above_a_frequent_value_is_seen() -> None:
+    """A count that is 0 in nearly all rows."""
+    from trainables.bundle.drift import _measure
+
+    known = _measure("number", "returns", np.array([0.0] * 95 + [1.0] * 5))
+
+    now = known.count(np.array([0.0] * 20 + [1.0] * 80))
+
+    assert now[int(np.argmax(known.shares))] == 20
+    assert max(now) == 80
+
+
+def test_rows_of_few_groups_differ_by_chance() -> None:
+    baseline_rows = draw(np.random.default_rng(0), 1_500)
+    other = draw(np.random.default_rng(1), 1_000, price=23)
+
+    said = []
+    for num_groups in (1_500, 10):
+        baseline = DriftBaseline.of(*baseline_rows, FEATURES, num_groups=num_groups)
+        checked = DriftCheck(baseline, FEATURES)
+        checked.add(*other)
+        said.append(len(checked.drifts()))
+
+    assert said == [1, 0]
+
+
 @given(
     values=st.lists(st.floats(-1e30, 1e30) | st.just(float("nan")), min_size=1, max_size=30),
     more=st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=30),

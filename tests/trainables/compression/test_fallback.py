@@ -50,28 +50,63 @@ def test_the_layer_that_int8_hurts_stays_in_float(graph: Path, rows: Rows, tmp_p
     mixed = tmp_path / "mixed.onnx"
     assert worst(graph, tmp_path / "int8.onnx", rows) > 0.3
 
-    reached = quantize_with_fallback(
-        graph, mixed, matrix_groups(graph, 3), rows.inputs, lambda p: worst(graph, p, rows) < 0.15
+    groups = matrix_groups(graph, 3)
+
+    distance = quantize_with_fallback(
+        graph,
+        mixed,
+        groups,
+        rows.inputs,
+        measure=lambda path: worst(graph, path, rows),
+        is_good_enough=lambda found: found < 0.15,
     )
 
-    assert reached
-    left = [
-        node.name for node in onnx.load(str(mixed)).graph.node if node.op_type in ("MatMul", "Gemm")
-    ]
-    in_float = set(left) & {name for group in matrix_groups(graph, 3) for name in group}
-    assert in_float == set(matrix_groups(graph, 3)[1])
+    assert distance == worst(graph, mixed, rows)
+    assert in_float(mixed, groups) == set(groups[1])
+
+
+def test_the_head_may_be_what_int8_hurts(model: ClickModel, rows: Rows, tmp_path: Path) -> None:
+    """The graph's head is a Gemm, which the quantizer renames before it looks for it."""
+    with torch.no_grad():
+        model.encoder.encoder.layer[2].output.LayerNorm.bias[0] = 20_000.0
+        model.head.weight[0, 0] = 0.0
+    whole, mixed = tmp_path / "fp32.onnx", tmp_path / "mixed.onnx"
+    export_graph(model, whole, max_tokens=32)
+    groups = matrix_groups(whole, 3)
+
+    distance = quantize_with_fallback(
+        whole,
+        mixed,
+        groups,
+        rows.inputs,
+        measure=lambda path: worst(whole, path, rows),
+        is_good_enough=lambda found: found < 0.15,
+    )
+
+    assert distance is not None
+    assert in_float(mixed, groups) == set(groups[3])
+
+
+def in_float(graph: Path, groups: list[tuple[str, ...]]) -> set[str]:
+    """Return the matrix products that a quantized graph computes in float32."""
+    nodes = onnx.load(str(graph)).graph.node
+    names = {n.name.removesuffix("_MatMul") for n in nodes if n.op_type in ("MatMul", "Gemm")}
+    return names & {name for group in groups for name in group}
 
 
 def test_at_most_half_of_the_layers_stay_in_float(graph: Path, rows: Rows, tmp_path: Path) -> None:
     asked: list[Path] = []
 
-    def refuse(path: Path) -> bool:
-        asked.append(path)
-        return False
-
-    assert not quantize_with_fallback(
-        graph, tmp_path / "mixed.onnx", matrix_groups(graph, 3), rows.inputs, refuse
+    found = quantize_with_fallback(
+        graph,
+        tmp_path / "mixed.onnx",
+        matrix_groups(graph, 3),
+        rows.inputs,
+        measure=asked.append,
+        is_good_enough=lambda _: False,
     )
+
+    assert found is None
     assert len(asked) == 2
     assert not (tmp_path / "mixed.onnx").exists()
 

@@ -8,13 +8,19 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import BertConfig, BertModel
 
 from trainables.bundle.graph_check import check_graph
 from trainables.bundle.predictor import log_odds, open_graph, run_graph
 from trainables.compression.graph import export_graph
-from trainables.compression.measure import measure_latencies, spread_over_lengths
+from trainables.compression.measure import LatencyTimer, spread_over_lengths
 from trainables.compression.pruning import choose_kept, measure_importance, prune
-from trainables.compression.quantization import pack_rows, quantize_graph, quantize_rows
+from trainables.compression.quantization import (
+    halve_weights,
+    pack_rows,
+    quantize_graph,
+    quantize_rows,
+)
 from trainables.data.prepared import Rows
 from trainables.fine_tune import predict_probabilities
 from trainables.model import ClickModel
@@ -58,8 +64,19 @@ def test_graphs_of_a_pruned_model_answer_as_it_does(
         "int8.onnx",
     }
 
-    latencies = measure_latencies(list(graphs.values()), rows.inputs)
-    assert all(0 < latency < 1000 for latency in latencies)
+
+def test_graphs_timed_one_after_the_other_are_told_in_the_same_time(
+    graphs: dict[str, Path], rows: Rows
+) -> None:
+    timer = LatencyTimer(rows.inputs)
+    assert timer.reference is None
+
+    first = timer.measure([graphs["fp32"], graphs["int8"]])
+    second = timer.measure([graphs["int4"]])
+
+    assert timer.reference == graphs["int8"]
+    assert all(0 < latency < 1000 for latency in (*first, *second))
+    assert timer.measure([]) == []
 
 
 @given(
@@ -129,3 +146,30 @@ def test_chosen_rows_cover_all_lengths() -> None:
 
     assert lengths[spread_over_lengths(lengths, 3)].tolist() == [3, 5, 30]
     assert sorted(spread_over_lengths(lengths, 99).tolist()) == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu", "silu"])
+def test_graphs_of_every_usual_activation_are_known(
+    activation: str, rows: Rows, tmp_path: Path
+) -> None:
+    settings = BertConfig(
+        vocab_size=300,
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        hidden_act=activation,
+    )
+    encoder = BertModel(settings, add_pooling_layer=False)
+    model = ClickModel(encoder, num_segments=2, dropout=0.1).eval()
+    graph, half = tmp_path / "fp32.onnx", tmp_path / "fp16.onnx"
+
+    export_graph(model, graph, max_tokens=32)
+    halve_weights(graph, half)
+
+    check_graph(graph)
+    check_graph(half)
+    expected = predict_probabilities(model, rows)
+    found = run_graph(open_graph(half, num_threads=1), rows.inputs)
+    np.testing.assert_allclose(found, expected, atol=1e-2)
