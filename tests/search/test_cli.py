@@ -649,7 +649,7 @@ def test_bundle_commands(trained: Path, tmp_path: Path, capsys: pytest.CaptureFi
 
     code, out, _ = run_here(capsys, "bundle", "verify", trained / "best")
     assert code == 0
-    assert "5 files match their SHA-256" in out
+    assert "6 files match their SHA-256" in out
 
     table, output = tmp_path / "in.csv", tmp_path / "out.csv"
     table.write_text('title,shop,query\n"Red sofa, soft",1,couch\nLamp,2,"lamp"\n')

@@ -101,7 +101,7 @@ def test_asha_saves_epochs_and_never_adds_any(trials: int, epochs: int) -> None:
 
 
 def test_asha_stops_more_of_a_longer_search() -> None:
-    search = SearchConfig(scheduler="asha", epochs=3)
+    search = SearchConfig(scheduler="asha", epochs=3, reduction_factor=3)
 
     # The first two go on unseen; of many trials two thirds are stopped at the first rung.
     assert expected_epochs(search, 2) == 3
