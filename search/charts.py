@@ -22,7 +22,7 @@ TEXT = "#012345"
 """Stands for the page's own text colour, so that the charts follow its dark mode."""
 ACCENT, GREY, GOOD, BAD = "#2f6fde", "#9aa3ad", "#1d9a6c", "#d1495b"
 
-MAX_LABELLED = 5
+MAX_LABELLED = 2
 """Candidates of the front that are labelled in one chart; more would cover each other."""
 
 MOST_TICKS = 8

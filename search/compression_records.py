@@ -27,6 +27,19 @@ def bundle_folder(folder: Path, number: int) -> Path:
     return folder / BUNDLES / trial_name(number)
 
 
+def set_aside(bundle: Path) -> None:
+    """Give a bundle that isn't the study's any more another name: it may still be in use."""
+    if bundle.is_dir():
+        aside = earlier_bundle(bundle)
+        shutil.rmtree(aside, ignore_errors=True)
+        bundle.rename(aside)
+
+
+def earlier_bundle(bundle: Path) -> Path:
+    """Return where a bundle is kept that stricter limits left without a successor."""
+    return bundle.with_name(f"{bundle.name}-earlier")
+
+
 def find_scores(ledger: Ledger, predictor_sha256: str) -> FinalScores | None:
     """Return what the test split said about a bundle, by its hash; None if it wasn't asked."""
     entries: list[dict[str, Any]] = ledger.fact(SCORES_FACT, [])
@@ -50,7 +63,7 @@ def record_compression(
     digest = None
     if report.bundle is None:
         # A bundle from looser limits would pass for this compression's.
-        shutil.rmtree(bundle_folder(folder, number), ignore_errors=True)
+        set_aside(bundle_folder(folder, number))
     else:
         digest = hash_predictor(Path(report.bundle))
         bundle = Path(report.bundle).relative_to(folder.resolve())

@@ -11,6 +11,7 @@ from search.compression_records import (
     BUNDLES,
     SCORES_FACT,
     bundle_folder,
+    earlier_bundle,
     find_scores,
     record_compression,
     recorded_compressions,
@@ -145,6 +146,8 @@ def _compress_all(
         report = record_compression(ledger, folder, config, winners[job.number], outcome)
         reports[job.number] = report
         tell(_describe(job.number, report, config.search.metric))
+        if report.chosen is None and (earlier := earlier_bundle(Path(job.output))).is_dir():
+            tell(f"trial {job.number}: its bundle of other limits is kept in {earlier}")
     return reports, errors
 
 

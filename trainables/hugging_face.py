@@ -40,8 +40,9 @@ Trained with `{trial}`.
 _HEADS = {
     1: "The log-odds of a click are `head.weight @ u + head.bias`, where u is the mean of a text's "
     "token vectors, special tokens included.",
-    2: "With u and v, the means of the token vectors of segment A and of segment B, the log-odds "
-    "of a click are `head.weight @ concat(u, v, abs(u - v), u * v) + head.bias`.",
+    2: "With u and v, the means of the token vectors of segment A and of segment B ([CLS] counts "
+    "to A, a [SEP] to the segment that it ends), the log-odds of a click are "
+    "`head.weight @ concat(u, v, abs(u - v), u * v) + head.bias`.",
     "two_tower": "With u and v, the means of the token vectors of segment A and of segment B, "
     "each of length 1, the log-odds of a click are `head.weight * (u @ v) + head.bias`. A pair is "
     "tokenized as one input, tokens see those of their own segment alone, and B's positions begin "
@@ -94,6 +95,9 @@ def export_hugging_face(checkpoint: Path, output: Path) -> None:
             trial=json.dumps(info.trial.effective()),
         )
         (partial / "README.md").write_text(card, encoding="utf-8")
+        for file in partial.iterdir():
+            # safetensors writes files that only their owner can read.
+            file.chmod(0o644)
         partial.rename(output)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -165,7 +165,10 @@ def serve(
 @click.argument("left", type=click.Path(path_type=Path))
 @click.argument("right", type=click.Path(path_type=Path))
 def diff(left: Path, right: Path) -> None:
-    """Say in what the bundles LEFT and RIGHT differ: data, trial, compression, quality, cost."""
+    """Say in what the bundles LEFT and RIGHT differ: data, trial, compression, quality, cost.
+
+    Reads what they say of themselves; `clicktune bundle verify` checks that it is true.
+    """
     from search.tables import new_table, open_console
     from trainables.bundle.difference import compare_bundles
 

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from search.study_config import StudyConfig
 
 NO_BUNDLE = (
-    "no candidate keeps within the limits, so there is no bundle; the table above says by how much "
-    "each one misses, and --set compression.max_metric_drop=... allows more"
+    "no candidate keeps within the limits, so there is no bundle; above it is said of each trial "
+    "which limits its nearest one misses, and --set compression.KEY=... allows more"
 )
 
 

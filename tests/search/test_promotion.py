@@ -220,6 +220,10 @@ def test_limits_that_nothing_meets_leave_no_bundle_and_no_link(
     assert again.best is None
     assert again.scores is None
     assert not (promoted / "best").is_symlink()
+    # Who uses the earlier bundle must not lose it.
+    (earlier,) = (promoted / "bundles").glob("*-earlier")
+    verify_bundle(earlier)
+    assert any(line.endswith(f"is kept in {earlier.resolve()}") for line in told)
     assert any("MB" in line for line in told)
     assert "TF-IDF" not in render_report(read_evidence(promoted)).partition("<h2>")[0]
 

@@ -29,8 +29,11 @@ def choose(
     about = [i for i in within if candidates[i].latency_ms <= fastest * (1 + LATENCY_NOISE)]
     best = min(about, key=lambda i: (candidates[i].size_mb, candidates[i].latency_ms))
     chosen = candidates[best]
+    place = "fastest"
+    if chosen.latency_ms > fastest:
+        place = f"smallest of the {len(about)} fastest (within {LATENCY_NOISE:.0%})"
     return best, (
-        f"{chosen.name} is the fastest of {len(within)} candidates within the limits: "
+        f"{chosen.name} is the {place} of {len(within)} candidates within the limits: "
         f"{_facts(chosen, metric)}"
     )
 
@@ -58,10 +61,11 @@ def _explain_nearest(
     missed = [_misses(candidate, config) for candidate in candidates]
     nearest = min(range(len(candidates)), key=lambda i: sum(missed[i].values()))
     limits = ", ".join(f"{name} {getattr(config, name):g}" for name in missed[nearest])
+    which = "that limit" if len(missed[nearest]) == 1 else "these limits"
     return (
         f"none of {len(candidates)} candidates is within the limits; nearest is "
         f"{candidates[nearest].name} ({_facts(candidates[nearest], metric)}), beyond {limits}; "
-        "raise that limit under compression, or try other layer_fractions and keep_fractions"
+        f"raise {which} under compression, or try other layer_fractions and keep_fractions"
     )
 
 
