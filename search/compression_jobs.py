@@ -1,6 +1,6 @@
 """One winner's compression as a job, here or as a Ray task."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,8 @@ class CompressionJob:
     num_threads: int
     """CPU threads, and so CPUs of the task."""
 
-    def run(self) -> CompressionReport:
-        """Compress, in this process."""
+    def run(self, tell: Callable[[str], None] = lambda _line: None) -> CompressionReport:
+        """Compress, in this process, and tell of each model that was tried."""
         from trainables.compression.pipeline import compress
 
         return compress(
@@ -45,6 +45,7 @@ class CompressionJob:
             lineage=self.lineage,
             num_threads=self.num_threads,
             data_folder=Path(self.data_folder),
+            tell=lambda line: tell(f"trial {self.number}, {line}"),
         )
 
 
@@ -52,11 +53,11 @@ Outcome = tuple[CompressionJob, CompressionReport | Exception]
 """A job, and what it gave or why it failed."""
 
 
-def run_here(jobs: Sequence[CompressionJob]) -> Iterator[Outcome]:
-    """Run jobs one after the other in this process."""
+def run_here(jobs: Sequence[CompressionJob], tell: Callable[[str], None]) -> Iterator[Outcome]:
+    """Run jobs one after the other in this process, and tell of each model that was tried."""
     for job in jobs:
         try:
-            yield job, job.run()
+            yield job, job.run(tell)
         except Exception as error:  # noqa: BLE001 - the other winners may still give a bundle
             yield job, error
 

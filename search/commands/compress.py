@@ -138,6 +138,7 @@ def _compress_checkpoint(checkpoint: Path, overrides: tuple[str, ...], output: P
         info = read_checkpoint_info(checkpoint)
     # Beside the checkpoint also where both were moved since the training.
     data = folder / DATA_FOLDER / info.setup.data_fingerprint
+    console = open_console()
     report = compress_checkpoint(
         checkpoint,
         config.compression,
@@ -147,8 +148,8 @@ def _compress_checkpoint(checkpoint: Path, overrides: tuple[str, ...], output: P
         lineage={"study": config.name, "epoch": info.epoch},
         num_threads=len(os.sched_getaffinity(0)),
         data_folder=data if data.is_dir() else None,
+        tell=lambda line: say(console, line),
     )
-    console = open_console()
     metric = report.metric
     say(console, f"uncompressed: {metric} {report.baseline[metric]:.4f}")
     for place, candidate in enumerate(report.candidates):

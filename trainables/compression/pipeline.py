@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from trainables.compression.exporting import Exported
 from trainables.compression.ladder import descend
 from trainables.compression.measure import LatencyTimer
 from trainables.compression.packing import BundleRequest, write_bundle
-from trainables.compression.report import Candidate, CompressionReport
-from trainables.compression.shrinking import Shrinker
+from trainables.compression.report import Candidate, CompressionReport, say_layers
+from trainables.compression.shrinking import Shrinker, Shrunk
 from trainables.compression.winner import Winner, load_winner
 
 DOCUMENTS_MB = 0.03
@@ -35,6 +35,7 @@ def compress(  # noqa: PLR0913 - the fields of a CompressionJob, by name
     lineage: Mapping[str, Any],
     num_threads: int = 1,
     data_folder: Path | None = None,
+    tell: Callable[[str], None] = lambda _line: None,
 ) -> CompressionReport:
     """Shrink a winner as far as its metric allows, and write the bundle.
 
@@ -54,6 +55,7 @@ def compress(  # noqa: PLR0913 - the fields of a CompressionJob, by name
         num_threads: CPU threads to use. Latency is measured on one.
         data_folder: Where the checkpoint's prepared data lies now; None: where it lay when it was
             trained.
+        tell: Called with a line for a person after each model that was tried.
 
     Returns:
         What was tried and chosen. Its ``bundle`` is None if nothing is within the limits.
@@ -84,6 +86,7 @@ def compress(  # noqa: PLR0913 - the fields of a CompressionJob, by name
             exported += model.exported
             candidates += _measure(winner, model.exported, timer)
             _remove_hopeless(model.exported, candidates, config, timer)
+            tell(_describe(model, metric))
         chosen, reason = choose(candidates, config, metric)
         if chosen is not None:
             probabilities = exported[chosen].probabilities
@@ -141,6 +144,19 @@ def _measure(winner: Winner, exported: Sequence[Exported], timer: LatencyTimer) 
         )
         for item, latency in zip(exported, latencies, strict=True)
     ]
+
+
+def _describe(model: Shrunk, metric: str) -> str:
+    shape = model.shape
+    name = (
+        f"{say_layers(shape.layers)} at {shape.keep_fraction:.0%}" if shape.layers else "exported"
+    )
+    if not model.exported:
+        return f"{name}: it gives no numbers"
+    # The last of them is the smallest.
+    value = model.exported[-1].steps[-1][1][metric]
+    verdict = "" if model.is_good_enough else ", which is beyond max_metric_drop"
+    return f"{name}: {metric} {value:.4f}{verdict}"
 
 
 def _remove_hopeless(
