@@ -85,14 +85,17 @@ def quantize_with_fallback(
 
     wanted = run(graph)
 
-    def distance(kept: Sequence[tuple[str, ...]]) -> float:
+    def quantize(kept: Sequence[tuple[str, ...]]) -> None:
         quantize_graph(graph, target, float_nodes=[name for group in kept for name in group])
+
+    def distance(group: tuple[str, ...]) -> float:
+        quantize([group])
         found = float(np.square(run(target) - wanted).mean())
         return found if np.isfinite(found) else np.inf
 
-    order = sorted(groups, key=lambda group: distance([group]))
+    order = sorted(groups, key=distance)
     for count in range(1, len(groups) // 2 + 1):
-        distance(order[:count])
+        quantize(order[:count])
         with contextlib.suppress(ValueError):
             if is_good_enough(measured := measure(target)):
                 return measured

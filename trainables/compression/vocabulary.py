@@ -97,11 +97,7 @@ def keep_embeddings(model: "ClickModel", kept: np.ndarray) -> None:
         kept: (pieces,) the rows that stay, in the order of their new ids.
     """
     embeddings = model.encoder.embeddings
-    table = embeddings.word_embeddings
-    smaller = nn.Embedding(len(kept), table.embedding_dim)
-    with torch.no_grad():
-        smaller.weight.copy_(table.weight[torch.from_numpy(kept)])
-    embeddings.word_embeddings = smaller
+    embeddings.word_embeddings = _take_rows(embeddings.word_embeddings, torch.from_numpy(kept))
     model.encoder.config.vocab_size = len(kept)
 
 
@@ -116,8 +112,12 @@ def keep_positions(model: "ClickModel", max_tokens: int) -> None:
     table = embeddings.position_embeddings
     if table.num_embeddings <= max_tokens:
         return
-    smaller = nn.Embedding(max_tokens, table.embedding_dim)
-    with torch.no_grad():
-        smaller.weight.copy_(table.weight[:max_tokens])
-    embeddings.position_embeddings = smaller
+    embeddings.position_embeddings = _take_rows(table, torch.arange(max_tokens))
     model.encoder.config.max_position_embeddings = max_tokens
+
+
+def _take_rows(table: nn.Embedding, rows: torch.Tensor) -> nn.Embedding:
+    smaller = nn.Embedding(len(rows), table.embedding_dim)
+    with torch.no_grad():
+        smaller.weight.copy_(table.weight[rows])
+    return smaller
