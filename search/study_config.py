@@ -158,7 +158,7 @@ class StudyConfig:
         chosen = () if parameter is None else parameter.extremes()
         for inputs, has_any, keys in (
             ("text", bool(columns.text), "text"),
-            ("fields", columns.has_fields, "categorical, numeric or time_features"),
+            ("fields", columns.has_fields, "categorical, numeric, time_features or compare"),
         ):
             if inputs in chosen and not has_any:
                 raise ValueError(

@@ -191,7 +191,9 @@ class RowScorer:
             texts = [[""] * len(next(iter(columns.values())))]
         fields = self.features.fields
         codes, numbers = fields.encode(
-            {name: columns[name] for name in fields.names}, first_row=first_row
+            {name: columns[name] for name in fields.names},
+            dict(zip(self.features.text, texts, strict=False)),
+            first_row=first_row,
         )
         tokens = self._tokenize(texts, first_row)
         if not fields:

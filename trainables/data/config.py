@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from trainables.data.comparison import Comparison
 from trainables.data.fields import TimePart
 from trainables.data.token_rows import TextLayout
 
@@ -18,6 +19,7 @@ LATER_SETTINGS = (
     "categorical",
     "numeric",
     "time_features",
+    "compare",
     "propensity",
 )
 """Settings of the columns without which tables had fingerprints before."""
@@ -49,6 +51,10 @@ class Columns:
     """Probability that the logging policy chose the row's placement, above 0 and up to 1."""
     time_features: tuple[TimePart, ...] = ()
     """What the model sees of ``timestamp``: ``hour``, ``weekday``, ``age``."""
+    compare: tuple[tuple[str, str], ...] = ()
+    """Pairs of columns that the model sees a comparison of, beside the columns themselves: two
+    numeric ones by how far apart they are, any other text or categorical ones by the letters and
+    words that they share (:mod:`trainables.data.comparison`)."""
     label: str | None = None
     """1 for a click, 0 for none; one row an impression."""
     clicks: str | None = None
@@ -65,6 +71,7 @@ class Columns:
     def __post_init__(self) -> None:
         self._check_text()
         self._check_fields()
+        self._check_compared()
         if self.label is None and (self.clicks is None or self.impressions is None):
             raise ValueError(
                 "data.columns needs label (0 or 1), or both clicks and impressions; "
@@ -134,6 +141,40 @@ class Columns:
                 "know when it predicts: outcomes, weights and propensities are no inputs"
             )
 
+    def _check_compared(self) -> None:
+        seen = (*self.text, *self.fields)
+        for first, second in self.compare:
+            if unknown := [name for name in (first, second) if name not in seen]:
+                raise ValueError(
+                    f"data.columns.compare names {' and '.join(dict.fromkeys(unknown))}, which the "
+                    "model doesn't see; list it under text, categorical or numeric"
+                )
+            if first == second:
+                raise ValueError(
+                    f"data.columns.compare compares {first} with itself; name two columns"
+                )
+            if (first in self.numeric) != (second in self.numeric):
+                raise ValueError(
+                    f"data.columns.compare compares {first} with {second}, of which one is "
+                    "numeric; compare two numeric columns, or list neither under numeric"
+                )
+        pairs = {frozenset(pair) for pair in self.compare}
+        if len(pairs) < len(self.compare):
+            raise ValueError(
+                "data.columns.compare lists a pair twice, got "
+                f"{[list(pair) for pair in self.compare]}; name each once"
+            )
+
+    @property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """Return what is compared."""
+        return tuple(
+            Comparison(
+                first=first, second=second, kind="number" if first in self.numeric else "text"
+            )
+            for first, second in self.compare
+        )
+
     @property
     def fields(self) -> tuple[str, ...]:
         """Return the categorical and numeric columns."""
@@ -142,7 +183,7 @@ class Columns:
     @property
     def has_fields(self) -> bool:
         """Return whether a model sees anything beside text."""
-        return bool(self.fields or self.time_features)
+        return bool(self.fields or self.time_features or self.compare)
 
     def meaning(self) -> dict[str, Any]:
         """Return what a fingerprint covers: settings that came later count where they are used."""

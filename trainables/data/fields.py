@@ -11,6 +11,8 @@ from typing import Any, Literal, Self, get_args
 
 import numpy as np
 
+from trainables.data.comparison import COMPARE, LARGEST, WIDTHS, Comparison
+
 TimePart = Literal["hour", "weekday", "age"]
 """What of a timestamp the model sees: the hour and the weekday as points on a circle, so that 23
 and 0 are neighbours; the age as the share of the training period that has passed."""
@@ -29,8 +31,6 @@ MAX_VALUES = 50_000
 WHOLE_NUMBER = re.compile(r"^(-?[0-9]+)\.0$", re.ASCII)
 DAY_S = 86_400.0
 WEEK_DAYS = 7
-LARGEST = 1e100
-"""Numbers beyond it count as it, either way, so that their differences and squares are finite."""
 NORMAL_IQR = 1.349
 """Distance between the quartiles of a normal distribution, in standard deviations."""
 
@@ -198,13 +198,15 @@ class Fields:
     """Numeric columns."""
     time: TimeField | None = None
     """The timestamp column, where the model sees it."""
+    comparisons: tuple[Comparison, ...] = ()
+    """Pairs of columns that are compared, each a text column or one of the above."""
 
     def __bool__(self) -> bool:
-        return bool(self.names)
+        return bool(self.names or self.comparisons)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All columns that are read."""
+        """The columns that are fields themselves."""
         names = [field.name for field in self.categorical]
         names += [field.name for field in self.numeric]
         return tuple(names if self.time is None else [*names, self.time.name])
@@ -214,16 +216,24 @@ class Fields:
         """How many codes and numbers they make."""
         return FieldShapes(
             num_codes=tuple(NUM_SPECIAL + len(field.values) for field in self.categorical),
-            num_numbers=2 * len(self.numeric) + (0 if self.time is None else self.time.width),
+            num_numbers=2 * len(self.numeric)
+            + (0 if self.time is None else self.time.width)
+            + sum(pair.width for pair in self.comparisons),
         )
 
     def encode(
-        self, columns: Mapping[str, Sequence[Any]], *, first_row: int = 0
+        self,
+        columns: Mapping[str, Sequence[Any]],
+        texts: Mapping[str, Sequence[str]],
+        *,
+        first_row: int = 0,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Turn rows' values into what the model takes.
 
         Args:
-            columns: n values by column: text, numbers, booleans, times, or None for a missing one.
+            columns: n values for each column that is a field: text, numbers, booleans, times, or
+                None for a missing one.
+            texts: n texts for each text column.
             first_row: What an error calls the first row.
 
         Returns:
@@ -232,18 +242,25 @@ class Fields:
         Raises:
             ValueError: naming the row and column of a value that can't be read.
         """
-        num_rows = len(next(iter(columns.values()))) if columns else 0
-        codes = [
-            field.encode(_each(as_category, columns[field.name], field.name, first_row))
+        num_rows = max(map(len, (*columns.values(), *texts.values())), default=0)
+        categories = {
+            field.name: _each(as_category, columns[field.name], field.name, first_row)
             for field in self.categorical
-        ]
-        numbers = [
-            field.encode(_floats(as_number, columns[field.name], field.name, first_row))
+        }
+        known_numbers = {
+            field.name: _floats(as_number, columns[field.name], field.name, first_row)
             for field in self.numeric
-        ]
+        }
+        codes = [field.encode(categories[field.name]) for field in self.categorical]
+        numbers = [field.encode(known_numbers[field.name]) for field in self.numeric]
         if self.time is not None:
             name = self.time.name
             numbers.append(self.time.encode(_floats(as_seconds, columns[name], name, first_row)))
+        # A text column that is a category too is compared as it is read.
+        readable = {name: [text or "" for text in column] for name, column in categories.items()}
+        compared = {**known_numbers, **readable, **texts}
+        for pair in self.comparisons:
+            numbers.append(COMPARE[pair.kind](compared[pair.first], compared[pair.second]))
         return stack_codes(codes, num_rows), stack_numbers(numbers, num_rows)
 
     def to_dict(self) -> dict[str, Any]:
@@ -280,6 +297,11 @@ class Fields:
                     first=_finite(time["first"]),
                     last=_finite(time["last"]),
                 ),
+                comparisons=tuple(
+                    _comparison(item)
+                    # Rows that were prepared before there were any have none.
+                    for item in raw.get("comparisons", ())
+                ),
             )
         except (KeyError, TypeError, OverflowError) as error:
             raise ValueError(f"fields can't be read: {error!r}") from error
@@ -287,6 +309,13 @@ class Fields:
             raise ValueError("fields can't be read: a column is there twice")
         if any(not field.scale > 0 for field in fields.numeric):
             raise ValueError("fields can't be read: a numeric column's scale isn't above 0")
+        numeric = {field.name for field in fields.numeric}
+        if any(
+            (name in numeric) != (pair.kind == "number")
+            for pair in fields.comparisons
+            for name in pair.names
+        ):
+            raise ValueError("fields can't be read: two columns that are compared are of two kinds")
         return fields
 
 
@@ -434,6 +463,12 @@ def _finite(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise TypeError(f"expected a finite number, got {value!r:.60}")
     return float(value)
+
+
+def _comparison(raw: Mapping[str, Any]) -> Comparison:
+    if raw["kind"] not in WIDTHS:
+        raise TypeError(f"expected one of {', '.join(WIDTHS)}, got {raw['kind']!r:.60}")
+    return Comparison(first=_text(raw["first"]), second=_text(raw["second"]), kind=raw["kind"])
 
 
 def _time_parts(value: object) -> tuple[TimePart, ...]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from trainables.data.comparison import COMPARE, Comparison
 from trainables.data.fields import (
     CategoricalField,
     Fields,
@@ -17,7 +18,51 @@ from trainables.data.fields import (
     stack_numbers,
 )
 from trainables.data.row_blocks import hash_numbers, row_blocks, take_rows
-from trainables.data.text_column import TextColumn
+from trainables.data.text_column import TextColumn, number_rows
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RawComparison:
+    """Two columns of n rows that are compared: texts and categories, or numbers."""
+
+    meaning: Comparison
+    """Which columns they are."""
+    columns: tuple[TextColumn, TextColumn] | tuple[np.ndarray, np.ndarray]
+    """Their values, the very arrays of the rows' texts and fields."""
+
+    def take(self, rows: np.ndarray) -> "RawComparison":
+        """Return some rows, in the given order."""
+        first, second = self.columns
+        if isinstance(first, TextColumn):
+            assert isinstance(second, TextColumn)
+            taken = RawComparison(
+                meaning=self.meaning, columns=(first.take(rows), second.take(rows))
+            )
+        else:
+            assert not isinstance(second, TextColumn)
+            taken = RawComparison(
+                meaning=self.meaning, columns=(take_rows(first, rows), take_rows(second, rows))
+            )
+        return taken
+
+    def encode(self) -> np.ndarray:
+        """Compare, float32 (n, width); each two texts once."""
+        compare = COMPARE[self.meaning.kind]
+        first, second = self.columns
+        if not isinstance(first, TextColumn):
+            return compare(first, second).astype(np.float32)
+        assert isinstance(second, TextColumn)
+        # A missing category has code -1.
+        numbers, rows = number_rows([first.codes + 1, second.codes + 1])
+        encoded = np.empty((len(rows), self.meaning.width), np.float32)
+        for block in row_blocks(len(rows)):
+            texts = (
+                [text or "" for text in column.take(rows[block]).arrow().to_pylist()]
+                for column in (first, second)
+            )
+            encoded[block] = compare(*texts)
+        of_rows: np.ndarray = encoded[numbers]
+        return of_rows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +81,9 @@ class RawFields:
     """What the model sees of it."""
     seconds: np.ndarray | None = None
     """float64 (n,): seconds since 1970; None where the model doesn't see them."""
+    comparisons: tuple[RawComparison, ...] = ()
+    """Columns that are compared. As they are those of other fields and texts, two rows that agree
+    on these agree on them."""
 
     def take(self, rows: np.ndarray) -> "RawFields":
         """Return some rows, in the given order."""
@@ -46,6 +94,7 @@ class RawFields:
             time_name=self.time_name,
             time_parts=self.time_parts,
             seconds=None if self.seconds is None else take_rows(self.seconds, rows),
+            comparisons=tuple(pair.take(rows) for pair in self.comparisons),
         )
 
     def values(self) -> dict[str, TextColumn | np.ndarray]:
@@ -112,6 +161,7 @@ class RawFields:
             time=None
             if self.seconds is None
             else TimeField.fit(self.time_name, self.time_parts, self.seconds[rows]),
+            comparisons=tuple(pair.meaning for pair in self.comparisons),
         )
 
     def encode(self, fields: Fields, num_rows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -131,6 +181,7 @@ class RawFields:
         if fields.time is not None:
             assert self.seconds is not None
             numbers.append(fields.time.encode(self.seconds))
+        numbers += [pair.encode() for pair in self.comparisons]
         return stack_codes(codes, num_rows), stack_numbers(numbers, num_rows)
 
 

@@ -1,5 +1,6 @@
 """Check a table's values, and turn them into texts and numbers."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -15,7 +16,7 @@ from trainables.data.column_values import (
 )
 from trainables.data.config import Columns, DataConfig
 from trainables.data.problems import BadRows, Problems, unusable
-from trainables.data.raw_fields import RawFields
+from trainables.data.raw_fields import RawComparison, RawFields
 from trainables.data.read import SourceTable
 from trainables.data.row_blocks import take_rows
 from trainables.data.text_column import TextColumn
@@ -114,26 +115,38 @@ def _check_values(problems: Problems, config: DataConfig) -> CheckedRows:
     groups = read_groups(problems, columns.group) if columns.group else None
     times, seconds = read_times(problems, columns.timestamp) if columns.timestamp else (None, None)
     split = config.split.column
+    fields = RawFields(
+        names=columns.fields,
+        categories=tuple(read_categories(problems, name) for name in columns.categorical),
+        numbers=tuple(
+            read_numbers(problems, name, may_be_missing=True) for name in columns.numeric
+        ),
+        time_name=(columns.timestamp or "") if columns.time_features else "",
+        time_parts=columns.time_features,
+        seconds=seconds if columns.time_features else None,
+    )
     return CheckedRows(
         texts=texts,
         clicks=clicks,
         impressions=impressions,
         groups=groups,
         times=times,
-        fields=RawFields(
-            names=columns.fields,
-            categories=tuple(read_categories(problems, name) for name in columns.categorical),
-            numbers=tuple(
-                read_numbers(problems, name, may_be_missing=True) for name in columns.numeric
-            ),
-            time_name=(columns.timestamp or "") if columns.time_features else "",
-            time_parts=columns.time_features,
-            seconds=seconds if columns.time_features else None,
-        ),
+        fields=dataclasses.replace(fields, comparisons=_compared(columns, texts, fields)),
         propensities=None
         if columns.propensity is None
         else _check_propensities(problems, columns.propensity),
         parts=None if split is None else read_parts(problems, split),
+    )
+
+
+def _compared(
+    columns: Columns, texts: Sequence[TextColumn], fields: RawFields
+) -> tuple[RawComparison, ...]:
+    """Find the columns that are compared; one that is read as text is compared as such."""
+    values = fields.values() | dict(zip(columns.text, texts, strict=False))
+    return tuple(
+        RawComparison(meaning=pair, columns=(values[pair.first], values[pair.second]))  # type: ignore[arg-type]
+        for pair in columns.comparisons
     )
 
 
