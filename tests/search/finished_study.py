@@ -91,6 +91,7 @@ def compression_report(number: int, value: float) -> CompressionReport:
                     precision="fp32" if precision == "fp32" else "int8",
                     metrics=metrics,
                     metric_drop=drop + extra,
+                    metric_drop_at_most=drop + extra,
                     latency_ms=speed * (0.35 + 0.65 * keep),
                     size_mb=size * (0.55 + 0.45 * keep),
                     shapes={"heads": [12] * 6, "intermediate": [1536] * 6},

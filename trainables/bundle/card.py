@@ -69,7 +69,7 @@ def model_card(manifest: BundleManifest) -> str:
     limit = _INT8_LIMIT.format(spread=manifest.parity.batch_spread)
     return _TEMPLATE.format(
         name=manifest.name,
-        columns=_sources(text, fields),
+        columns=_sources(text, [name for name in fields if name not in text]),
         model=_model(manifest),
         max_tokens=manifest.encoder.get("max_tokens"),
         kept=_kept(manifest),

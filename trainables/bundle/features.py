@@ -76,9 +76,6 @@ def read_features(path: Path) -> Features:
         set(features.placement) - {field.name for field in features.fields.categorical}
     ):
         raise ValueError(f"{path}: placements don't fit the columns {features.placement}")
-    compared = {name for pair in features.fields.comparisons for name in pair.names}
-    if unknown := sorted(compared - set(features.columns)):
-        raise ValueError(f"{path}: fields.comparisons name {', '.join(unknown)}, which isn't read")
     if not features.columns:
         raise ValueError(f"{path}: text must list the text columns, got none, and no field either")
     return features

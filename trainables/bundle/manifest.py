@@ -30,7 +30,7 @@ BUNDLE_FILES = (
 )
 """The files of a bundle beside its manifest."""
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Version of the manifest that this code writes, and the only one that it reads."""
 
 MAX_DOCUMENT_BYTES = 64_000_000
@@ -111,7 +111,8 @@ class BundleManifest:
     task: Mapping[str, Any]
     """What is predicted (TaskConfig)."""
     columns: Mapping[str, tuple[str, ...]]
-    """Which columns the predictor reads: ``text``, in order, and ``fields``."""
+    """Which columns the predictor reads: ``text``, in order, and ``fields``, with what is
+    compared."""
     encoder: Mapping[str, Any]
     """The pretrained encoder: name, fingerprint, max_tokens."""
     trial: Mapping[str, Any]

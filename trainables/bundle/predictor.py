@@ -175,27 +175,26 @@ class RowScorer:
 
     def encode(self, columns: Mapping[str, Sequence[Any]], *, first_row: int = 0) -> RowInputs:
         """Turn rows, given as n values by column, into what the model sees of them."""
-        optional = self.features.layout.optional
-        texts = [
-            _as_texts(columns[name], may_be_blank=place in optional)
-            for place, name in enumerate(self.features.text)
+        features, fields = self.features, self.features.fields
+        needed = [
+            name
+            for place, name in enumerate(features.text)
+            if place not in features.layout.optional
         ]
-        for name, column in zip(self.features.text, texts, strict=True):
+        texts = {
+            name: _as_texts(columns[name], may_be_blank=name not in needed)
+            for name in dict.fromkeys([*features.text, *fields.compared_texts])
+        }
+        for name, column in texts.items():
             for row, text in enumerate(column, start=first_row):
                 if not isinstance(text, str):
                     raise ValueError(
                         f"row {row}, column {name!r}: expected text, got {text!r:.60} "
                         f"({type(text).__name__})"
                     )
-        if not texts:
-            texts = [[""] * len(next(iter(columns.values())))]
-        fields = self.features.fields
-        codes, numbers = fields.encode(
-            {name: columns[name] for name in fields.names},
-            dict(zip(self.features.text, texts, strict=False)),
-            first_row=first_row,
-        )
-        tokens = self._tokenize(texts, first_row)
+        codes, numbers = fields.encode(columns, texts, first_row=first_row)
+        blank = [""] * len(next(iter(columns.values())))
+        tokens = self._tokenize([texts[name] for name in features.text] or [blank], first_row)
         if not fields:
             return RowInputs.of_text(tokens)
         return RowInputs(tokens=tokens, codes=codes, numbers=numbers)

@@ -195,6 +195,7 @@ def _request_schema(features: Features) -> dict[str, Any]:
     kinds |= {field.name: {"type": ["number", "null"]} for field in fields.numeric}
     if fields.time is not None:
         kinds[fields.time.name] = {"type": ["string", "number", "null"]}
+    kinds = {name: {"type": ["string", "null"]} for name in fields.compared_texts} | kinds
     row = {"type": "object", "properties": kinds, "required": list(kinds)}
     rows = {"type": "object", "properties": {"rows": {"type": "array", "items": row}}}
     schema = {"anyOf": [row, {**rows, "required": ["rows"]}]}

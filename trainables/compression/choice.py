@@ -34,7 +34,7 @@ def choose(
         place = f"smallest of the {len(about)} fastest (within {LATENCY_NOISE:.0%})"
     return best, (
         f"{chosen.name} is the {place} of {len(within)} candidates within the limits: "
-        f"{_facts(chosen, metric)}"
+        f"{_facts(chosen, config, metric)}"
     )
 
 
@@ -42,8 +42,8 @@ def _misses(candidate: Candidate, config: CompressionConfig) -> dict[str, float]
     """Return by how much of each limit a candidate misses it."""
     misses = {}
     # Written so that a NaN misses.
-    if not candidate.metric_drop <= config.max_metric_drop:
-        over = candidate.metric_drop - config.max_metric_drop
+    if not candidate.metric_drop_at_most <= config.max_metric_drop:
+        over = candidate.metric_drop_at_most - config.max_metric_drop
         # A limit of 0 has no share; a thousandth is the least that a metric can be asked to keep.
         misses["max_metric_drop"] = over / max(config.max_metric_drop, 1e-3)
     for name, value, limit in (
@@ -64,15 +64,20 @@ def _explain_nearest(
     which = "that limit" if len(missed[nearest]) == 1 else "these limits"
     return (
         f"none of {len(candidates)} candidates is within the limits; nearest is "
-        f"{candidates[nearest].name} ({_facts(candidates[nearest], metric)}), beyond {limits}; "
+        f"{candidates[nearest].name} ({_facts(candidates[nearest], config, metric)}), beyond "
+        f"{limits}; "
         f"raise {which} under compression, or try other layer_fractions and keep_fractions"
     )
 
 
-def _facts(candidate: Candidate, metric: str) -> str:
+def _facts(candidate: Candidate, config: CompressionConfig, metric: str) -> str:
     change = f"{abs(candidate.metric_drop):.4f}"
     direction = "worse" if candidate.metric_drop > 0 else "better"
+    sure = ""
+    if config.confidence > 0.5:
+        most = f"{candidate.metric_drop_at_most:.4f}"
+        sure = f", at most {most} worse with {config.confidence:.0%} confidence"
     return (
-        f"{metric} {candidate.metrics[metric]:.4f} ({change} {direction} than uncompressed), "
+        f"{metric} {candidate.metrics[metric]:.4f} ({change} {direction} than uncompressed{sure}), "
         f"{candidate.latency_ms:.2f} ms, {candidate.size_mb:.1f} MB"
     )

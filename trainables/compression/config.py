@@ -11,6 +11,10 @@ class CompressionConfig:
 
     max_metric_drop: float = 0.005
     """Largest loss of the study's metric on the validation split, absolute."""
+    confidence: float = 0.5
+    """How sure it has to be, by the paired bootstrap of the validation rows, that no more is lost,
+    from 0.5, where the loss that was measured counts, to below 1. The smallest of many candidates
+    that measure well enough lost more than it seems; where a loss matters, ask for 0.95."""
     max_latency_ms: float | None = None
     """Largest median latency of one row on one thread, in milliseconds; None: no limit."""
     max_size_mb: float | None = None
@@ -23,7 +27,7 @@ class CompressionConfig:
     """The first pieces of the vocabulary, which stay in any case; BERT's most frequent ones."""
     layer_fractions: tuple[float, ...] = (1.0, 0.67, 0.5)
     """Shares of the encoder's layers that may be kept."""
-    keep_fractions: tuple[float, ...] = (1.0, 0.75, 0.5, 0.35, 0.25)
+    keep_fractions: tuple[float, ...] = (1.0, 0.75, 0.5, 0.35, 0.25, 0.15)
     """Shares of those layers' attention heads and feed-forward units that may be kept. From the
     largest model on, the search takes a step down either list as long as the metric allows."""
     recovery_epochs: int = 1
@@ -46,6 +50,11 @@ class CompressionConfig:
             raise ValueError(
                 f"compression.max_metric_drop must be in [0, 1), got {self.max_metric_drop}; "
                 "use 0 to allow no loss at all"
+            )
+        if not 0.5 <= self.confidence < 1:
+            raise ValueError(
+                f"compression.confidence must be from 0.5 to below 1, got {self.confidence}; 0.5 "
+                "takes a loss for what was measured"
             )
         for name in ("max_latency_ms", "max_size_mb"):
             limit = getattr(self, name)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from trainables.bundle.predictor import open_graph, run_graph
+from trainables.compression.config import CompressionConfig
 from trainables.compression.fallback import matrix_groups, quantize_with_fallback
 from trainables.compression.graph import export_graph
 from trainables.compression.quantization import can_pack, halve_weights, quantize_graph
@@ -32,6 +33,8 @@ class Exported:
     steps: tuple[StepMetrics, ...]
     probabilities: np.ndarray
     """What it gives for the validation rows."""
+    drop_at_most: float
+    """What it loses of the metric at most; see :meth:`Winner.drop_at_most`."""
 
 
 class DivergedError(ValueError):
@@ -55,7 +58,7 @@ def export_all(
     steps: tuple[StepMetrics, ...],
     *,
     keep_fraction: float,
-    max_metric_drop: float,
+    config: CompressionConfig,
     folder: Path,
 ) -> list[Exported]:
     """Export a model in each precision.
@@ -68,7 +71,7 @@ def export_all(
         model: What to export.
         steps: What was done to it so far.
         keep_fraction: Share of its heads and units that stayed.
-        max_metric_drop: What a graph may lose to be good enough.
+        config: What a graph may lose to be good enough.
         folder: A new folder for the graphs.
 
     Raises:
@@ -76,24 +79,25 @@ def export_all(
     """
     folder.mkdir()
     shapes = shapes_of(model.encoder).to_dict() if isinstance(model, ClickModel) else {}
-    least = winner.goodness(winner.baseline) - max_metric_drop
 
     def measure(graph: Path, precision: Precision) -> Exported:
         session = open_graph(graph, num_threads=torch.get_num_threads())
         probabilities = run_graph(session, winner.validation.inputs)
         step = "exported" if precision == "fp32" else precision
         before = steps if precision == "fp32" else exported[0].steps
+        metrics = measure_finite(winner, probabilities)
         return Exported(
             graph=graph,
             keep_fraction=keep_fraction,
             precision=precision,
             shapes=shapes,
-            steps=(*before, (step, measure_finite(winner, probabilities))),
+            steps=(*before, (step, metrics)),
             probabilities=probabilities,
+            drop_at_most=winner.drop_at_most(metrics, probabilities, config.confidence),
         )
 
     def is_good_enough(item: Exported) -> bool:
-        return winner.goodness(item.steps[-1][1]) >= least
+        return item.drop_at_most <= config.max_metric_drop
 
     features = winner.features
     whole = folder / "fp32.onnx"

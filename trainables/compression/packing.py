@@ -91,9 +91,9 @@ def _raw_rows(winner: Winner, chosen: np.ndarray) -> list[dict[str, RowValue]]:
     """Return validation rows as a table has them, with the columns that the bundle reads."""
     columns: dict[str, Sequence[RowValue]] = {}
     columns.update(winner.validation.raw_fields(chosen))
-    if winner.features.text:
+    if winner.text_columns:
         texts = zip(*winner.validation.texts(chosen), strict=True)
-        columns.update(zip(winner.features.text, texts, strict=True))
+        columns.update(zip(winner.text_columns, texts, strict=True))
     return [
         {name: columns[name][place] for name in winner.features.columns}
         for place in range(len(chosen))

@@ -136,7 +136,8 @@ def _measure(winner: Winner, exported: Sequence[Exported], timer: LatencyTimer) 
             keep_fraction=item.keep_fraction,
             precision=item.precision,
             metrics=item.steps[-1][1],
-            metric_drop=winner.goodness(winner.baseline) - winner.goodness(item.steps[-1][1]),
+            metric_drop=winner.drop(item.steps[-1][1]),
+            metric_drop_at_most=item.drop_at_most,
             latency_ms=latency,
             size_mb=item.graph.stat().st_size / 1e6 + other_mb,
             shapes=item.shapes,
@@ -168,5 +169,5 @@ def _remove_hopeless(
     """Remove the graphs that can't be chosen: a large encoder's take gigabytes."""
     # The last candidates are those of these graphs.
     for item, candidate in zip(reversed(exported), reversed(candidates), strict=False):
-        if candidate.metric_drop > config.max_metric_drop and item.graph != timer.reference:
+        if candidate.metric_drop_at_most > config.max_metric_drop and item.graph != timer.reference:
             item.graph.unlink()

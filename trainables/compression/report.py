@@ -27,6 +27,8 @@ class Candidate:
     """Validation metrics of the graph in ONNX Runtime."""
     metric_drop: float
     """How much worse the study's metric is than the uncompressed model's; below 0: better."""
+    metric_drop_at_most: float
+    """The same, as sure as ``compression.confidence`` asks: this is what the limit is about."""
     latency_ms: float
     """Median time of one row on one thread."""
     size_mb: float

@@ -140,22 +140,21 @@ class Shrinker:
         return [("recovered", seen[best])]
 
     def _export(self, model: Model, shape: Shape, steps: tuple[StepMetrics, ...]) -> Shrunk:
-        winner, most = self._winner, self._config.max_metric_drop
         exported = export_all(
-            winner,
+            self._winner,
             model,
             steps,
             keep_fraction=shape.keep_fraction,
-            max_metric_drop=most,
+            config=self._config,
             folder=self._work / f"{shape.layers}-{shape.keep_fraction:g}",
         )
-        values = [winner.goodness(item.steps[-1][1]) for item in exported]
         return Shrunk(
             shape=shape,
             model=model,
             steps=steps,
             exported=tuple(exported),
-            is_good_enough=max(values) >= winner.goodness(winner.baseline) - most,
+            is_good_enough=min(item.drop_at_most for item in exported)
+            <= self._config.max_metric_drop,
         )
 
 

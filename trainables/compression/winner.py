@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trainables.bootstrap import bootstrap_difference
 from trainables.bundle.features import Features
 from trainables.calibration import Calibration, CalibrationKind, fit_calibration
 from trainables.checkpoint import CheckpointInfo, load_model, read_checkpoint_info
@@ -33,6 +34,8 @@ class Winner:
 
     info: CheckpointInfo
     """What its checkpoint says about it."""
+    text_columns: tuple[str, ...]
+    """Names of the table's text columns, in order, also of those that the model doesn't read."""
     features: Features
     """How a row becomes what it reads."""
     metric: str
@@ -44,9 +47,11 @@ class Winner:
     validation: Rows
     """Rows to compare on."""
     probabilities: np.ndarray
-    """What the model gives for the validation rows."""
+    """What the model gives for the validation rows now."""
     baseline: dict[str, float]
     """Its metrics there, before anything was done to it."""
+    baseline_probabilities: np.ndarray
+    """What it gave for them then."""
     tokenizer: "Tokenizer"
     """What its texts are read with."""
     steps: tuple[tuple[str, dict[str, float]], ...]
@@ -97,6 +102,39 @@ class Winner:
         value = metrics[self.metric]
         return value if METRICS[self.metric].higher_is_better else -value
 
+    def drop(self, metrics: Mapping[str, float]) -> float:
+        """Return how much worse the study's metric is than before anything was done."""
+        return self.goodness(self.baseline) - self.goodness(metrics)
+
+    def drop_at_most(
+        self, metrics: Mapping[str, float], probabilities: np.ndarray, confidence: float
+    ) -> float:
+        """Return what that is no more than, as sure as asked.
+
+        Args:
+            metrics: Of a smaller model.
+            probabilities: What it gives for the validation rows.
+            confidence: From 0.5, which asks for the drop itself, to below 1.
+
+        Raises:
+            ValueError: if the validation rows are of one group, which nothing can be drawn from.
+        """
+        if confidence == 0.5:
+            return self.drop(metrics)
+        metric, rows = METRICS[self.metric], self.validation
+        low, high = bootstrap_difference(
+            metric,
+            probabilities,
+            self.baseline_probabilities,
+            rows.clicks,
+            rows.impressions,
+            rows.groups,
+            # Of an interval with equal shares on both sides.
+            confidence=2 * confidence - 1,
+            rng=np.random.default_rng(0),
+        )
+        return -low if metric.higher_is_better else high
+
 
 def load_winner(
     checkpoint: Path,
@@ -142,6 +180,7 @@ def load_winner(
         )
     return Winner(
         info=info,
+        text_columns=tuple(text_columns),
         features=_features(info, data, text_columns),
         metric=metric,
         model=model,
@@ -149,6 +188,7 @@ def load_winner(
         validation=validation,
         probabilities=probabilities,
         baseline=baseline,
+        baseline_probabilities=probabilities,
         tokenizer=load_tokenizer(
             find_encoder(info.setup.encoder), max_tokens=info.setup.encoder.max_tokens
         ),

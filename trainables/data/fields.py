@@ -206,10 +206,21 @@ class Fields:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The columns that are fields themselves."""
-        names = [field.name for field in self.categorical]
-        names += [field.name for field in self.numeric]
-        return tuple(names if self.time is None else [*names, self.time.name])
+        """All columns that are read."""
+        times = () if self.time is None else (self.time.name,)
+        return (*self._values, *times, *self.compared_texts)
+
+    @property
+    def compared_texts(self) -> tuple[str, ...]:
+        """The columns that are read as texts, and only to be compared."""
+        names = (name for pair in self.comparisons for name in pair.names)
+        return tuple(dict.fromkeys(name for name in names if name not in self._values))
+
+    @property
+    def _values(self) -> tuple[str, ...]:
+        """The columns of categories and numbers."""
+        categories = (field.name for field in self.categorical)
+        return (*categories, *(field.name for field in self.numeric))
 
     @property
     def shapes(self) -> FieldShapes:
@@ -231,9 +242,9 @@ class Fields:
         """Turn rows' values into what the model takes.
 
         Args:
-            columns: n values for each column that is a field: text, numbers, booleans, times, or
+            columns: n values for each category, number and time: text, numbers, booleans, times, or
                 None for a missing one.
-            texts: n texts for each text column.
+            texts: n texts for each of :attr:`compared_texts`.
             first_row: What an error calls the first row.
 
         Returns:
@@ -256,9 +267,8 @@ class Fields:
         if self.time is not None:
             name = self.time.name
             numbers.append(self.time.encode(_floats(as_seconds, columns[name], name, first_row)))
-        # A text column that is a category too is compared as it is read.
         readable = {name: [text or "" for text in column] for name, column in categories.items()}
-        compared = {**known_numbers, **readable, **texts}
+        compared = {**texts, **readable, **known_numbers}
         for pair in self.comparisons:
             numbers.append(COMPARE[pair.kind](compared[pair.first], compared[pair.second]))
         return stack_codes(codes, num_rows), stack_numbers(numbers, num_rows)

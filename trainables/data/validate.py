@@ -142,8 +142,8 @@ def _check_values(problems: Problems, config: DataConfig) -> CheckedRows:
 def _compared(
     columns: Columns, texts: Sequence[TextColumn], fields: RawFields
 ) -> tuple[RawComparison, ...]:
-    """Find the columns that are compared; one that is read as text is compared as such."""
-    values = fields.values() | dict(zip(columns.text, texts, strict=False))
+    """Find the columns that are compared; one that is a category too is compared as such."""
+    values = dict(zip(columns.text, texts, strict=False)) | fields.values()
     return tuple(
         RawComparison(meaning=pair, columns=(values[pair.first], values[pair.second]))  # type: ignore[arg-type]
         for pair in columns.comparisons

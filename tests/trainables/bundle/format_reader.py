@@ -19,7 +19,7 @@ class Reader:
 
     def __init__(self, folder: Path) -> None:
         self.manifest = json.loads((folder / "manifest.json").read_text())
-        assert self.manifest["schema_version"] == 3
+        assert self.manifest["schema_version"] == 4
         names = {path.name for path in folder.iterdir()} - {"manifest.json"}
         assert names == set(self.manifest["files"])
         for name, record in self.manifest["files"].items():
@@ -82,6 +82,9 @@ class Reader:
                 found += [math.copysign(math.log1p(abs(z)), z), 0]
             if fields["time"] is not None:
                 found += time_numbers(fields["time"], row[fields["time"]["name"]])
+            for pair in fields["comparisons"]:
+                compare = {"number": compared_numbers, "text": compared_texts}[pair["kind"]]
+                found += compare(row[pair["first"]], row[pair["second"]])
             numbers.append(found)
         return {
             "codes": np.array(codes, np.int64),
@@ -139,6 +142,31 @@ def time_numbers(field: Mapping[str, Any], seconds: float | None) -> list[float]
             angle = 2 * math.pi * (day if part == "hour" else weekday)
             found += [math.sin(angle), math.cos(angle)]
     return found
+
+
+def compared_numbers(first: float | None, second: float | None) -> list[float]:
+    """Compare two numbers."""
+    if first is None or second is None:
+        return [0, 0, 1]
+    largest = max(abs(first), abs(second))
+    change = (second - first) / largest if largest else 0.0
+    return [change, abs(change), 0]
+
+
+def compared_texts(first: str | None, second: str | None) -> list[float]:
+    """Compare two texts, of which none is a number."""
+    words = [
+        ["".join(c for c in word if c.isalnum()) for word in (text or "").casefold().split()]
+        for text in (first, second)
+    ]
+    letters = ["".join(each) for each in words]
+    if not all(letters):
+        return [0, 0, 0, 1]
+    one, other = ({word for word in each if word} for each in words)
+    pieces = [{each[i : i + 3] for i in range(max(len(each) - 2, 1))} for each in letters]
+    shared, total = len(pieces[0] & pieces[1]), len(pieces[0]) + len(pieces[1])
+    overlap = len(one & other) / min(len(one), len(other))
+    return [letters[0] == letters[1], overlap, 2 * shared / total, 0]
 
 
 def check_parity(reader: Reader) -> None:

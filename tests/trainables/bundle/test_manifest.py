@@ -34,9 +34,9 @@ def test_an_untouched_bundle_passes(bundle: Path) -> None:
 
 
 def test_an_older_bundle_is_to_be_exported_again(bundle: Path, edit_manifest: Edit) -> None:
-    edit_manifest(bundle, lambda raw: raw.update(schema_version=2))
+    edit_manifest(bundle, lambda raw: raw.update(schema_version=3))
 
-    with pytest.raises(ValueError, match=r"schema_version 2, .* export the bundle again"):
+    with pytest.raises(ValueError, match=r"schema_version 3, .* export the bundle again"):
         read_manifest(bundle)
 
 
@@ -84,9 +84,9 @@ def test_a_file_name_that_leads_out_is_refused(
 
 
 def test_a_newer_schema_asks_for_an_upgrade(bundle: Path, edit_manifest: Edit) -> None:
-    edit_manifest(bundle, lambda raw: raw.update(schema_version=4, novelty=1))
+    edit_manifest(bundle, lambda raw: raw.update(schema_version=5, novelty=1))
 
-    with pytest.raises(ValueError, match=r"schema_version 4, and this ClickTune reads 3"):
+    with pytest.raises(ValueError, match=r"schema_version 5, and this ClickTune reads 4"):
         read_manifest(bundle)
 
 

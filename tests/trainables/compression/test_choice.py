@@ -15,6 +15,7 @@ CANDIDATE = Candidate(
     precision="int8",
     metrics={"roc_auc": 0.6},
     metric_drop=0.0,
+    metric_drop_at_most=0.0,
     latency_ms=2.0,
     size_mb=20.0,
     shapes={"heads": [1], "widths": [16]},
@@ -24,7 +25,13 @@ CANDIDATE = Candidate(
 
 def _candidates(*facts: tuple[float, float, float]) -> list[Candidate]:
     return [
-        dataclasses.replace(CANDIDATE, metric_drop=drop, latency_ms=latency, size_mb=size)
+        dataclasses.replace(
+            CANDIDATE,
+            metric_drop=drop,
+            metric_drop_at_most=drop,
+            latency_ms=latency,
+            size_mb=size,
+        )
         for drop, latency, size in facts
     ]
 
@@ -61,6 +68,16 @@ def test_where_none_is_within_the_limits_the_nearest_is_named() -> None:
     assert "none of 2 candidates is within the limits; nearest is 1 layer at 50%, int8" in reason
     assert "0.0120 worse" in reason
     assert "beyond max_metric_drop 0.005" in reason
+
+
+def test_with_confidence_the_limit_is_about_what_may_be_lost() -> None:
+    likely, sure = _candidates((0.002, 1, 10), (0.001, 2, 20))
+    likely = dataclasses.replace(likely, metric_drop_at_most=0.006)
+
+    chosen, reason = choose([likely, sure], CompressionConfig(confidence=0.95), "roc_auc")
+
+    assert chosen == 1
+    assert "0.0010 worse than uncompressed, at most 0.0010 worse with 95% confidence" in reason
 
 
 def test_a_candidate_that_gives_no_number_is_never_chosen() -> None:
@@ -110,6 +127,8 @@ def test_what_is_chosen_is_within_every_limit_and_none_is_clearly_faster(
     ("setting", "problem"),
     [
         ({"max_metric_drop": 1.0}, r"max_metric_drop must be in \[0, 1\)"),
+        ({"confidence": 0.4}, "confidence must be from 0.5 to below 1"),
+        ({"confidence": 1.0}, "confidence must be from 0.5 to below 1"),
         ({"max_latency_ms": 0.0}, "max_latency_ms must be above 0 or null"),
         ({"max_size_mb": -1.0}, "max_size_mb must be above 0 or null"),
         ({"keep_fractions": ()}, "keep_fractions must list shares"),

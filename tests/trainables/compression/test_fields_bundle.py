@@ -38,10 +38,11 @@ def frame() -> pd.DataFrame:
     odds = np.where(brand == "acme", 3.0, -3.0) + np.where(price > 20, -2.0, 2.0)
     return pd.DataFrame(
         {
-            "title": [f"title {'abcdefgh'[row % 8]} red" for row in number],
+            "title": [f"title {['acme', 'B-2', 'c', 'soft'][row % 4]} red" for row in number],
             "note": [None if row % 3 else "soft" for row in number],
             "brand": np.where(rng.random(300) < 0.1, None, brand),
             "price": np.where(rng.random(300) < 0.1, np.nan, price),
+            "usual_price": price.round(1),
             "time": time,
             "label": (rng.random(300) < 1 / (1 + np.exp(-odds))).astype(int),
         }
@@ -60,9 +61,10 @@ def setup(
         markers=True,
         label="label",
         categorical=("brand",),
-        numeric=("price",),
+        numeric=("price", "usual_price"),
         timestamp="time",
         time_features=("hour", "weekday", "age"),
+        compare=(("title", "brand"), ("note", "title"), ("price", "usual_price")),
     )
     table = load_clicks(DataConfig(path=str(folder / "log.parquet"), columns=columns), TaskConfig())
     data = prepare(table, tiny_setup.encoder, folder / "prepared")
@@ -98,7 +100,8 @@ def test_a_bundle_predicts_raw_rows_as_training_did(
     check_parity(Reader(Path(report.bundle)))
     columns = verified.manifest.columns
     assert columns["text"] == (() if inputs == "fields" else ("title", "note"))
-    assert columns["fields"] == (() if inputs == "text" else ("brand", "price", "time"))
+    fields = ("brand", "price", "usual_price", "time", "title", "note")
+    assert columns["fields"] == (() if inputs == "text" else fields)
     if inputs != "text":
         assert last.metrics["roc_auc"] > 0.75
     rows = PreparedData.open(Path(setup.data_folder)).rows("validation")

@@ -78,6 +78,19 @@ def test_the_uncompressed_export_scores_what_training_scored(
     assert report.candidates[0].metric_drop == pytest.approx(0, abs=1e-5)
 
 
+def test_the_surer_it_has_to_be_the_more_may_be_lost(checkpoint: Path, tmp_path: Path) -> None:
+    config = replace(CONFIG, layer_fractions=(0.5,), keep_fractions=(1.0,), confidence=0.95)
+
+    report = compress(
+        checkpoint, config, tmp_path / "b", text_columns=("title",), metric="log_loss", lineage={}
+    )
+
+    for candidate in report.candidates:
+        # The lower end, as sure, is as far on the other side.
+        assert candidate.metric_drop_at_most > candidate.metric_drop
+    assert "worse with 95% confidence" in report.reason
+
+
 def test_a_metric_that_the_validation_rows_do_not_define_judges_nothing(
     checkpoint: Path, tmp_path: Path
 ) -> None:

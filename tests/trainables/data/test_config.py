@@ -51,3 +51,32 @@ def test_each_named_column_is_read_once() -> None:
     columns = Columns(text=("query", "title"), label="label", group="query")
 
     assert columns.named() == ("query", "title", "label")
+
+
+@pytest.mark.parametrize(
+    ("compare", "message"),
+    [
+        ((("title", "color"),), "compare names color, which the model doesn't see"),
+        ((("title", "title"),), "compares title with itself"),
+        ((("title", "price"),), "of which one is numeric"),
+        ((("title", "brand"), ("brand", "title")), "lists a pair twice"),
+    ],
+)
+def test_columns_that_cannot_be_compared_are_refused(
+    compare: tuple[tuple[str, str], ...], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Columns(
+            text=("title",),
+            label="label",
+            categorical=("brand",),
+            numeric=("price",),
+            compare=compare,
+        )
+
+
+def test_comparing_texts_gives_a_model_fields() -> None:
+    columns = Columns(text=("query", "title"), label="label", compare=(("query", "title"),))
+
+    assert columns.has_fields
+    assert columns.named() == ("query", "title", "label")

@@ -1,5 +1,6 @@
 """Fields become codes and numbers, alike in training and in serving."""
 
+import dataclasses
 import json
 import math
 from datetime import UTC, date, datetime
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trainables.data.comparison import Comparison
 from trainables.data.config import Columns, DataConfig
 from trainables.data.fields import (
     MISSING,
@@ -32,7 +34,12 @@ from trainables.task import TaskConfig
 BRANDS = CategoricalField(name="brand", values=("acme", "zenith"))
 PRICE = NumericField(name="price", center=10.0, scale=2.0)
 TIME = TimeField(name="time", parts=("hour", "weekday", "age"), first=0.0, last=864_000.0)
-ALL = Fields(categorical=(BRANDS,), numeric=(PRICE,), time=TIME)
+ALL = Fields(
+    categorical=(BRANDS,),
+    numeric=(PRICE,),
+    time=TIME,
+    comparisons=(Comparison(first="title", second="brand", kind="text"),),
+)
 
 
 def test_frequent_values_have_codes_and_others_share_one() -> None:
@@ -157,7 +164,7 @@ def test_a_wrong_value_is_named(column: str, value: object, message: str) -> Non
     row: dict[str, Any] = {"brand": "acme", "price": 1.0, "time": 0, column: value}
 
     with pytest.raises(ValueError, match=message):
-        ALL.encode({name: [item] for name, item in row.items()}, first_row=5)
+        ALL.encode({name: [item] for name, item in row.items()}, {"title": ["a"]}, first_row=5)
 
 
 def test_fields_survive_json() -> None:
@@ -174,6 +181,10 @@ def test_fields_survive_json() -> None:
         {"numeric": [{"name": "price", "center": "x", "scale": 1.0}]},
         {"time": {"name": "time", "parts": ["minute"], "first": 0.0, "last": 1.0}},
         {"time": 3},
+        {"comparisons": [{"first": "title", "second": "brand", "kind": "sound"}]},
+        {"comparisons": [{"first": "title", "second": "price", "kind": "text"}]},
+        {"comparisons": [{"first": "title", "second": "brand", "kind": "number"}]},
+        {"comparisons": [{"first": "title"}]},
     ],
 )
 def test_damaged_fields_are_refused(change: dict[str, object]) -> None:
@@ -201,7 +212,7 @@ def test_a_table_and_a_row_are_encoded_alike(brands: list[Any], seed: int) -> No
     fields = raw.fit(np.arange(len(brands)))
 
     codes, numbers = raw.encode(fields, len(brands))
-    served_codes, served_numbers = fields.encode({"brand": brands, "price": prices})
+    served_codes, served_numbers = fields.encode({"brand": brands, "price": prices}, {})
 
     assert codes.tolist() == served_codes.tolist()
     assert numbers.tolist() == served_numbers.tolist()
@@ -233,6 +244,44 @@ COLUMNS = Columns(
     timestamp="day",
     time_features=("hour", "age"),
 )
+
+
+def test_rows_prepared_before_there_were_comparisons_are_read() -> None:
+    older = ALL.to_dict()
+    del older["comparisons"]
+
+    assert Fields.from_dict(older).comparisons == ()
+
+
+def test_a_compared_text_is_read_but_is_no_field_itself() -> None:
+    assert ALL.compared_texts == ("title",)
+    assert ALL.names == ("brand", "price", "time", "title")
+    # Two for the price, five for the time, four for the comparison.
+    assert ALL.shapes.num_numbers == 11
+
+
+def test_columns_are_compared_alike_in_a_table_and_in_a_row(tmp_path: Path) -> None:
+    path = table(tmp_path, "log.parquet", other=np.arange(60) * 2.0)
+    compare = (("title", "brand"), ("title", "part"), ("price", "other"))
+    columns = dataclasses.replace(
+        COLUMNS, categorical=("brand", "part"), numeric=("price", "other"), compare=compare
+    )
+    frame = pd.read_parquet(path)
+
+    found = load_clicks(DataConfig(path=str(path), columns=columns), TaskConfig())
+
+    fields = found.fields.fit(np.arange(60))
+    _, numbers = found.fields.encode(fields, 60)
+    rows = {name: frame[name].tolist() for name in frame}
+    _, served = fields.encode(rows, {"title": rows["title"]})
+    assert numbers.tolist() == served.tolist()
+    # "product 7" and no brand; "product 8" and "brand 2".
+    texts = numbers[:, -11:-7]
+    assert texts[7].tolist() == [0, 0, 0, 1]
+    assert texts[8].tolist() == [0, 0, 0, 0]
+    # No price; 12 and 16.
+    assert numbers[0, -3:].tolist() == [0, 0, 1]
+    assert numbers[8, -3:].tolist() == pytest.approx([0.25, 0.25, 0])
 
 
 def test_csv_and_parquet_give_the_same_fields(tmp_path: Path) -> None:
