@@ -180,6 +180,12 @@ def _scored(evidence: StudyEvidence) -> list[str]:
     if CEILING in scores:
         text += f"; no model could exceed about {format_metric(scores[CEILING].value)}"
     sentences = [text + "."]
+    entropy = evidence.scores.scores.get("normalized_entropy", {}).get(BUNDLE)
+    if entropy is not None and entropy.value > 1:
+        sentences.append(
+            f"It ranks, but its probabilities predict clicks no better than their mean rate alone "
+            f"would: normalized entropy {format_interval(entropy)}, where that rate has 1."
+        )
     if evidence.num_scored > 1:
         sentences.append(
             f"The test split was scored for {evidence.num_scored} bundles of this study, so its "

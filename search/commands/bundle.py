@@ -1,5 +1,6 @@
 """clicktune bundle: look at a bundle, verify it, predict with it, serve it."""
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -157,8 +158,20 @@ def serve(
     )
     with preflight():
         predictor = Predictor(folder, num_threads=threads)
+    _check_free(host, port)
     app = build_app(predictor, ServingConfig(limits=limits))
     uvicorn.run(app, host=host, port=port, log_level="info", access_log=False)
+
+
+def _check_free(host: str, port: int) -> None:
+    """Refuse an address that can't be listened on, before the server starts and says less."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        raise MistakeError(
+            f"can't listen on {host}:{port} ({error.strerror}); choose another --port or --host"
+        ) from error
 
 
 @bundle.command()

@@ -214,7 +214,7 @@ def say_drift(drift: Drift, features: Features) -> str:
 def _what(known: Distribution) -> str:
     names = {
         "tokens": "the number of tokens",
-        "rarity": "the rarity of words",
+        "rarity": "the rarity of words (mean place in the vocabulary)",
         "score": "the predicted probability",
     }
     return names.get(known.kind, f"column {known.column!r}")

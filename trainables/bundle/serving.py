@@ -26,6 +26,43 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
+_PROBABILITY = {"type": "number", "minimum": 0, "maximum": 1}
+_MANY = {"type": "array", "items": _PROBABILITY}
+_REFUSALS = {
+    400: "The body is no JSON, or neither a row nor rows.",
+    413: "The body, or its number of rows, is too large.",
+    422: "A row lacks a column, or has a value that can't be read; says which.",
+    429: "Too many rows wait; try again after Retry-After.",
+}
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The probability of the row, or those of all rows in their order.",
+        "content": {
+            "application/json": {
+                "schema": {
+                    "anyOf": [
+                        {"type": "object", "properties": {"probability": _PROBABILITY}},
+                        {"type": "object", "properties": {"probabilities": _MANY}},
+                    ]
+                }
+            }
+        },
+    },
+    **{
+        status: {
+            "description": reason,
+            "content": {
+                "application/json": {
+                    "schema": {"type": "object", "properties": {"error": {"type": "string"}}}
+                }
+            },
+        }
+        for status, reason in _REFUSALS.items()
+    },
+}
+"""What /predict answers, for its page."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServingConfig:
     """What a server takes and refuses."""
@@ -117,7 +154,7 @@ def build_app(predictor: Predictor, config: ServingConfig) -> FastAPI:
         found = [float(value) for value in values]
         return {"probability": found[0]} if is_one else {"probabilities": found}
 
-    @app.post("/predict", openapi_extra=_request_schema(predictor.features))
+    @app.post("/predict", openapi_extra=_request_schema(predictor.features), responses=ANSWERS)
     async def predict(request: Request) -> Response:
         """Return the probability that each row is clicked."""
         started = time.perf_counter()
