@@ -1,8 +1,10 @@
 """One winner's compression as a job, here or as a Ray task."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from trainables.compression.config import CompressionConfig
@@ -62,26 +64,42 @@ def run_here(jobs: Sequence[CompressionJob], tell: Callable[[str], None]) -> Ite
             yield job, error
 
 
-def run_on_ray(jobs: Sequence[CompressionJob]) -> Iterator[Outcome]:
+def run_on_ray(jobs: Sequence[CompressionJob], tell: Callable[[str], None]) -> Iterator[Outcome]:
     """Run jobs side by side, each with a trial worker's share of the CPUs, as they finish."""
     import ray
 
     # A killed worker process is worth one more try; an exception would only come again.
-    remote = ray.remote(CompressionJob.run)
+    remote = ray.remote(_stream)
     running = {
         remote.options(num_cpus=job.num_threads, max_retries=1).remote(job): job for job in jobs
     }
     try:
         while running:
             (ready, *_), _ = ray.wait(list(running), num_returns=1)
-            job = running.pop(ready)
+            job = running[ready]
             try:
-                yield job, ray.get(ready)
+                said = ray.get(next(ready))
             except Exception as error:  # noqa: BLE001 - as in run_here
-                yield job, error
+                said = error
+            if isinstance(said, str):
+                tell(said)
+                continue
+            del running[ready]
+            yield job, said
     finally:
-        for reference in running:
-            ray.cancel(reference, force=True)
+        for stream in running:
+            ray.cancel(stream, force=True)
+
+
+def _stream(job: CompressionJob) -> Iterator[str | CompressionReport]:
+    """Yield what a job tells, line by line, and at the end its report."""
+    lines: SimpleQueue[str | None] = SimpleQueue()
+    with ThreadPoolExecutor(1) as thread:
+        done = thread.submit(job.run, lines.put)
+        done.add_done_callback(lambda _: lines.put(None))
+        while (line := lines.get()) is not None:
+            yield line
+        yield done.result()
 
 
 def reason_of(error: Exception) -> str:

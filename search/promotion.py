@@ -138,7 +138,7 @@ def _compress_all(
         tell(f"compressing {', '.join(say_trial(winner.trial) for winner in pending)}")
     data = _data_folder(ledger, folder)
     jobs = [_job(folder, data, config, winner, alone=not on_ray) for winner in pending]
-    for job, outcome in run_on_ray(jobs) if on_ray else run_here(jobs, tell):
+    for job, outcome in run_on_ray(jobs, tell) if on_ray else run_here(jobs, tell):
         if isinstance(outcome, Exception):
             errors[job.number] = reason_of(outcome)
             tell(f"trial {job.number} could not be compressed: {errors[job.number]}")

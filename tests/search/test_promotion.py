@@ -341,8 +341,13 @@ def test_winners_are_compressed_as_ray_tasks(
 ) -> None:
     shutil.rmtree(promoted / "bundles")
 
-    again = promote(promoted, config, on_ray=True)
+    told: list[str] = []
+
+    again = promote(promoted, config, on_ray=True, tell=told.append)
 
     assert again.best == promotion.best
     assert sorted(again.reports) == [0, 1]
+    # As they are made, not at the end.
+    first = next(i for i, line in enumerate(told) if "layers at 100%" in line)
+    assert any("layers at 100%" in line for line in told[first + 1 :])
     assert verify_bundle(promoted / "best").num_parity_rows > 0
