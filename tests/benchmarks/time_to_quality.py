@@ -1,7 +1,7 @@
 """How soon a study is as good as Hugging Face's search over the same space, on the same cores.
 
     python tests/benchmarks/time_to_quality.py [--data TABLE] [--rows N] [--trials N] [--seeds N]
-        [--tuned-layers N] [--quick]
+        [--tuned-layers N] [--results FILE] [--quick]
 
 Both sides search learning rate (1e-5 to 3e-3, logarithmic), batch size (16, 32, 64) and LoRA rank
 (4, 8, 16) for three epochs, MiniLM-L6, the same rows and splits, as many trials at a time as this
@@ -25,7 +25,8 @@ has as much time as hf took (`search.max_hours`), and trials enough to use it.
 - ahead_at_equal_time: our best less theirs when the shorter of both searches ended.
 
 What is compared is the best of a search on the validation split, which is higher the more often one
-tries; the number of reports is among the details. The last line is JSON.
+tries; the number of reports is among the details. A seed may take an hour: with ``--results`` each
+is kept in a file when it is done, and a later call goes on with the next. The last line is JSON.
 """
 
 import argparse
@@ -36,7 +37,9 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +273,34 @@ def compare(hf: Timeline, ours: Timeline) -> dict[str, Any]:
     }
 
 
+class Results:
+    """What was found of seeds, kept in a file of lines of JSON."""
+
+    def __init__(self, path: Path | None, case: dict[str, Any]) -> None:
+        """Read what there is.
+
+        Args:
+            path: The file; None: nothing is kept.
+            case: All that a result depends on beside the seed.
+        """
+        self._path = path
+        self._case = case
+        self._found: dict[int, dict[str, Any]] = {}
+        if path is not None and path.is_file():
+            records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            self._found = {each["seed"]: each["found"] for each in records if each["case"] == case}
+
+    def of(self, seed: int, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return a seed's result, after measuring it unless the file has it."""
+        if seed not in self._found:
+            self._found[seed] = measure()
+            if self._path is not None:
+                record = {"case": self._case, "seed": seed, "found": self._found[seed]}
+                with self._path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(record) + "\n")
+        return self._found[seed]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -279,6 +310,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=12, help="trials of hf")
     parser.add_argument("--seeds", type=int, default=3, help="searches of each side")
     parser.add_argument("--tuned-layers", type=int, default=2, help="of ours; 0: all")
+    parser.add_argument("--results", type=Path, help="keeps each seed's; a run goes on with them")
     parser.add_argument("--quick", action="store_true", help="200 rows, three trials, one seed")
     arguments = parser.parse_args()
     rows, trials, seeds = arguments.rows, arguments.trials, arguments.seeds
@@ -303,7 +335,11 @@ def main() -> None:
         num_rows = None if rows is None else round(rows / TRAINING_SHARE)
         table = table_config(path, folder, num_rows)
         data = prepare(load_clicks(table, TaskConfig()), ENCODER, folder / "data")
-        for seed in range(seeds):
+        layers = arguments.tuned_layers
+        case = {"data": data.fingerprint, "trials": trials, "tuned_layers": layers}
+        results = Results(arguments.results, {**case, "cpus": available_cpus()})
+
+        def measure(seed: int) -> dict[str, Any]:
             with alone_in_process():
                 hf = hf_search(data, folder, trials=trials, seed=seed)
             ours = our_search(
@@ -311,10 +347,13 @@ def main() -> None:
                 folder,
                 trials=OUR_TRIALS * trials,
                 seed=seed,
-                tuned_layers=arguments.tuned_layers,
+                tuned_layers=layers,
                 seconds=hf.seconds,
             )
-            found.append(compare(hf, ours))
+            return compare(hf, ours)
+
+        for seed in range(seeds):
+            found.append(results.of(seed, partial(measure, seed)))
             print(f"seed {seed}: {json.dumps(found[-1])}", flush=True)
         num_rows_of = data.num_rows
     names = ("speedup_to_hf_best", "ahead_at_equal_time")
@@ -325,7 +364,7 @@ def main() -> None:
         details={
             "rows": num_rows_of,
             "hf_trials": trials,
-            "tuned_layers": arguments.tuned_layers,
+            "tuned_layers": layers,
             "trials_at_a_time": available_cpus(),
             "seeds": found,
         },
