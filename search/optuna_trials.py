@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search.trial_record import TrialRecord
 from spaces.parameters import (
     Choice,
+    Grid,
     IntRange,
     LogIntRange,
     LogUniform,
@@ -36,7 +37,7 @@ def distribution_of(
     parameter: Parameter,
 ) -> CategoricalDistribution | IntDistribution | FloatDistribution:
     """Return what a parameter's values are drawn from."""
-    if isinstance(parameter, Choice):
+    if isinstance(parameter, Choice | Grid):
         return CategoricalDistribution(parameter.options)
     if isinstance(parameter, Ordinal):
         # Optuna knows no ordered choices: their places.

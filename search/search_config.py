@@ -15,6 +15,9 @@ ObjectiveName = Literal["latency_ms", "size_mb", "train_seconds"]
 SINGLE_OBJECTIVE: tuple[AlgorithmName | SchedulerName, ...] = ("gp", "cmaes", "hyperband", "median")
 """Algorithms and schedulers that know one objective alone."""
 
+TAKES_GRIDS: tuple[AlgorithmName, ...] = ("grid", "random", "sobol")
+"""Algorithms for which a parameter may be a grid: those that learn decide every value."""
+
 SCHEDULER_SETTINGS: dict[SchedulerName, tuple[str, ...]] = {
     "none": (),
     "asha": ("grace_epochs", "reduction_factor"),
@@ -80,15 +83,16 @@ class SearchConfig:
     go on. A trial that failed doesn't count: it says nothing of what could be found."""
     start_from: tuple[Mapping[str, Value], ...] = ()
     """Points to try first, in this order, before the algorithm's own. What a point leaves out gets
-    its default if the space has it, else the middle of its range, or the first of its choices."""
+    its default if the space has it, else its prior, the middle of its range, or the first of its
+    choices."""
     warm_start: tuple[str, ...] = ()
     """Folders of earlier studies. The best points of each come first, after ``start_from``; tpe, gp
     and cmaes learn from all their trials on the same data; and a trial that one of them ran to its
     end, with equal settings, data, encoder, seed and software, is taken over instead of run."""
     default_trial: bool = True
     """Whether the first trial after those of ``start_from`` is the default configuration:
-    ClickTune's own values where the space has them, else the middle of a range, the first of the
-    choices, or the most layers. What the search finds is measured against it."""
+    ClickTune's own values where the space has them, else a prior, the middle of a range, the first
+    of the choices, or the most layers. What the search finds is measured against it."""
     confirm_trials: int = 3
     """How many of the best trials (at least ``winners``), and the default, are trained again to
     their end with other seeds, once the search is over. Their means choose the winner: the best of

@@ -14,12 +14,14 @@ from pydantic import ConfigDict, PlainValidator, TypeAdapter, ValidationError
 
 from cluster.resources import TrialResources
 from search.algorithms.distinct import effective_key
-from search.algorithms.unit_cube import shared_numbers
+from search.algorithms.shared_numbers import shared_numbers
+from search.search_config import TAKES_GRIDS
 from search.search_config import AlgorithmName as AlgorithmName
 from search.search_config import SearchConfig as SearchConfig
 from search.study_errors import describe_mistakes, section_fields
 from search.task_checks import check_task
 from spaces.given_points import complete_point, complete_points
+from spaces.grids import grid_combinations
 from spaces.parameters import Value
 from spaces.space import Space
 from spaces.spelling import nearest
@@ -132,6 +134,7 @@ class StudyConfig:
                 f"space varies only {', '.join(self.space.parameters)}; give one of them as "
                 "uniform, log_uniform or int without when, or use algorithm tpe"
             )
+        self._check_grids()
         self._check_inputs()
         batch_size = self.space.parameters.get("batch_size")
         sizes = (TrialConfig().batch_size,) if batch_size is None else batch_size.extremes()
@@ -141,6 +144,17 @@ class StudyConfig:
                 f"space.batch_size may be {smallest}, which {self.resources.workers} workers can't "
                 "share; raise it or lower resources.workers"
             )
+
+    def _check_grids(self) -> None:
+        grids, algorithm = self.space.grids(), self.search.algorithm
+        if grids and algorithm not in TAKES_GRIDS:
+            raise ValueError(
+                f"search.algorithm is {algorithm}, which decides every value by itself, but space."
+                f"{grids[0]} is a grid; write {grids[0]}: {{choice: [...]}}, or use algorithm "
+                "random or sobol"
+            )
+        if algorithm != "grid":
+            grid_combinations(self.space)
 
     def _check_inputs(self) -> None:
         columns = self.data.columns

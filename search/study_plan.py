@@ -16,6 +16,7 @@ from search.schedulers import SCHEDULERS
 from search.schedulers.hyperband import bracket_graces
 from search.search_config import SearchConfig
 from search.study_config import StudyConfig
+from spaces.grids import grid_combinations
 from spaces.space import Space
 from trainables.data.config import SPLIT_NAMES
 from trainables.encoder import num_layers
@@ -229,6 +230,24 @@ def _notes_on_ends(search: SearchConfig, num_trials: int, rungs: tuple[int, ...]
     return notes
 
 
+def _notes_on_draws(config: StudyConfig) -> list[str]:
+    """Say which grids and priors have no effect, or not their whole one."""
+    search, space = config.search, config.space
+    if search.algorithm == "grid":
+        expected = space.expected()
+        return [
+            f"space.{name} has a prior, but algorithm grid visits every value alike"
+            for name in expected
+        ]
+    count = len(grid_combinations(space))
+    if count <= search.trials:
+        return []
+    return [
+        f"the grids of {', '.join(space.grids())} have {count} combinations; with search.trials "
+        f"{search.trials} some of them have no trial"
+    ]
+
+
 def _notes(config: StudyConfig, num_points: int | None) -> tuple[str, ...]:
     search = config.search
     notes = []
@@ -241,6 +260,7 @@ def _notes(config: StudyConfig, num_points: int | None) -> tuple[str, ...]:
         notes.append(
             f"the grid has {num_points} points; only the first {search.trials} (search.trials) run"
         )
+    notes += _notes_on_draws(config)
     if len(search.start_from) > search.trials:
         notes.append(
             f"search.start_from has {len(search.start_from)} points; only the first "

@@ -2,6 +2,7 @@
 
 from spaces.parameters import (
     Choice,
+    Grid,
     IntRange,
     LogIntRange,
     LogUniform,
@@ -15,6 +16,7 @@ from spaces.trial_config import TrialConfig
 
 __all__ = [
     "Choice",
+    "Grid",
     "IntRange",
     "LogIntRange",
     "LogUniform",

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from spaces.conditions import Value, is_active
-from spaces.options import Choice
+from spaces.options import Choice, Grid
 from spaces.parameters import Parameter
 from spaces.ranges import LogIntRange, LogUniform
 from spaces.space import Space
@@ -66,7 +66,7 @@ def complete_point(space: Space, given: Mapping[str, Value]) -> dict[str, Value]
     def decide(name: str, parameter: Parameter) -> Value:
         if name not in given:
             return _usual(name, parameter)
-        value = _find(parameter, given[name])
+        value: Value | None = parameter.scale.find(given[name])
         if value is None:
             raise ValueError(f"{name} is {given[name]!r}, which is not in {parameter.to_dict()}")
         return value
@@ -88,32 +88,20 @@ def complete_point(space: Space, given: Mapping[str, Value]) -> dict[str, Value]
     return point
 
 
-def _find(parameter: Parameter, value: Value) -> Value | None:
-    """Return the parameter's own value that equals a given one; None if it has none."""
-    choices = parameter.choices
-    if isinstance(choices, range):
-        # Asked for a number that is no int, a range would go through all that it holds.
-        is_whole = isinstance(value, int) and not isinstance(value, bool)
-        return value if is_whole and value in choices else None
-    if choices is not None:
-        alike = (c for c in choices if isinstance(c, bool) == isinstance(value, bool))
-        return next((choice for choice in alike if choice == value), None)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    low, high = parameter.extremes()
-    return float(value) if low <= value <= high else None  # type: ignore[operator]
-
-
 def _usual(name: str, parameter: Parameter) -> Value:
     default = getattr(TrialConfig(), name)
     if name in ALL_BY_DEFAULT:
         return max(v for v in parameter.extremes() if isinstance(v, int))
-    found = None if default is None else _find(parameter, default)
-    return _middle(parameter) if found is None else found
+    expected = None if isinstance(parameter, Grid) or not parameter.prior else parameter.prior.value
+    for value in (default, expected):
+        found: Value | None = None if value is None else parameter.scale.find(value)
+        if found is not None:
+            return found
+    return _middle(parameter)
 
 
 def _middle(parameter: Parameter) -> Value:
-    if isinstance(parameter, Choice):
+    if isinstance(parameter, Choice | Grid):
         return parameter.options[0]
     if isinstance(parameter, LogIntRange):
         return round(math.sqrt(parameter.low) * math.sqrt(parameter.high))

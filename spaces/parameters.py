@@ -4,12 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from spaces.conditions import Value, When, parse_when
-from spaces.options import Choice, Ordinal
+from spaces.options import Choice, Grid, Ordinal
+from spaces.priors import parse_prior
 from spaces.ranges import IntRange, LogIntRange, LogUniform, Uniform
 
 __all__ = [
     "KINDS",
     "Choice",
+    "Grid",
     "IntRange",
     "LogIntRange",
     "LogUniform",
@@ -21,7 +23,7 @@ __all__ = [
     "parse_parameter",
 ]
 
-Parameter = Uniform | LogUniform | IntRange | LogIntRange | Choice | Ordinal
+Parameter = Uniform | LogUniform | IntRange | LogIntRange | Choice | Ordinal | Grid
 """Any dimension of a space."""
 
 _RANGES: dict[str, Callable[..., Parameter]] = {
@@ -30,7 +32,7 @@ _RANGES: dict[str, Callable[..., Parameter]] = {
     "int": IntRange,
     "log_int": LogIntRange,
 }
-_LISTS: dict[str, Callable[..., Parameter]] = {"choice": Choice, "ordinal": Ordinal}
+_LISTS: dict[str, Callable[..., Parameter]] = {"choice": Choice, "ordinal": Ordinal, "grid": Grid}
 
 KINDS = (*_RANGES, *_LISTS)
 """The words with which a study file names a parameter's kind."""
@@ -43,8 +45,9 @@ def parse_parameter(raw: Any) -> Parameter:  # noqa: ANN401 - unchecked YAML
     """Build a parameter from what a study file says.
 
     Args:
-        raw: ``{kind: bounds or options}`` with an optional ``when`` (and ``step`` for ``uniform``
-            and ``int``), or a bare value, which becomes a constant.
+        raw: ``{kind: bounds or options}`` with an optional ``when``, ``prior`` and
+            ``prior_confidence`` but for ``grid``, and ``step`` for ``uniform`` and ``int``; or a
+            bare value, which becomes a constant.
 
     Raises:
         ValueError: if the text names no kind, several kinds, or values that don't fit the kind.
@@ -60,14 +63,15 @@ def parse_parameter(raw: Any) -> Parameter:  # noqa: ANN401 - unchecked YAML
     kind = kinds[0]
     _check_keys(kind, raw)
     when = parse_when(raw["when"]) if "when" in raw else {}
+    prior = parse_prior(raw)
     if kind in _LISTS:
         options = raw[kind]
         if not isinstance(options, list | tuple):
             raise ValueError(f"{kind} takes a list of values, got {options!r}")
-        return _LISTS[kind](options=tuple(options), when=when)
+        return _LISTS[kind](options=tuple(options), when=when, **prior)
     low, high = _bounds(kind, raw[kind])
     step = {"step": raw["step"]} if "step" in raw else {}
-    return _RANGES[kind](low=low, high=high, when=when, **step)
+    return _RANGES[kind](low=low, high=high, when=when, **step, **prior)
 
 
 def _check_keys(kind: str, raw: Mapping[Any, Any]) -> None:
@@ -76,7 +80,8 @@ def _check_keys(kind: str, raw: Mapping[Any, Any]) -> None:
             "log_uniform takes no step, since equal steps would crowd its last decade; list the "
             "values, ordinal: [1.0e-5, 1.0e-4, 1.0e-3], or use uniform"
         )
-    allowed = ("step", "when") if kind in STEPPED else ("when",)
+    step = ("step",) if kind in STEPPED else ()
+    allowed = (*step, "when", *(() if kind == "grid" else ("prior", "prior_confidence")))
     extra = sorted(set(map(str, raw)) - {kind, *allowed})
     if extra:
         raise ValueError(f"unknown key {extra[0]!r} beside {kind}; allowed: {', '.join(allowed)}")

@@ -9,6 +9,8 @@ from functools import lru_cache
 from typing import Any
 
 from spaces.conditions import When, when_to_dict
+from spaces.priors import Prior, normal_quantile, prior_to_dict
+from spaces.scales import Line, LogLine, LogWhole, Parts
 
 LARGEST_INT = 10**18
 """Largest bound of a whole number: beyond 64 bits its values can't be counted or stored."""
@@ -53,7 +55,7 @@ def _draw_log(rng: random.Random, low: float, high: float) -> float:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Uniform:
-    """A real number, every value between the bounds, or every step between them, equally likely."""
+    """A real number between the bounds, or one of the steps between them."""
 
     low: float
     """Smallest value, inclusive."""
@@ -63,27 +65,32 @@ class Uniform:
     """Distance between neighbouring values; None: every number between the bounds."""
     when: When = field(default_factory=dict)
     """Parents and the values of theirs that make this parameter active; empty means always."""
+    prior: Prior | None = None
+    """Where draws gather; None: nowhere."""
 
     def __post_init__(self) -> None:
         _check_bounds("uniform", self.low, self.high)
-        if self.step is None:
-            return
-        if isinstance(self.step, bool) or not isinstance(self.step, int | float):
-            raise ValueError(f"uniform needs a number as step, got {self.step!r}")
-        if not self.step > 0 or _decimal(self.step) > _decimal(self.high) - _decimal(self.low):
+        if self.step is not None:
+            self._check_step(self.step)
+        if self.prior is not None:
+            self.prior.check(self.scale)
+
+    def _check_step(self, step: float) -> None:
+        if isinstance(step, bool) or not isinstance(step, int | float):
+            raise ValueError(f"uniform needs a number as step, got {step!r}")
+        if not step > 0 or _decimal(step) > _decimal(self.high) - _decimal(self.low):
             raise ValueError(
-                f"uniform needs a step above 0 that fits into [{self.low}, {self.high}], got "
-                f"{self.step}"
+                f"uniform needs a step above 0 that fits into [{self.low}, {self.high}], got {step}"
             )
-        if (self.high - self.low) / self.step > MOST_STEPS:
+        if (self.high - self.low) / step > MOST_STEPS:
             raise ValueError(
-                f"uniform takes up to {MOST_STEPS:,} steps, but {self.step} is too small for "
+                f"uniform takes up to {MOST_STEPS:,} steps, but {step} is too small for "
                 f"[{self.low}, {self.high}]; raise it, or leave it out for every number"
             )
-        steps = _steps(self.low, self.high, self.step)
+        steps = _steps(self.low, self.high, step)
         if len(set(steps)) < len(steps):
             raise ValueError(
-                f"uniform's step {self.step} is finer than numbers of the size of {self.high} are"
+                f"uniform's step {step} is finer than numbers of the size of {self.high} are"
             )
 
     @property
@@ -96,10 +103,22 @@ class Uniform:
         choices = self.choices
         return (choices[0], choices[-1]) if choices else (float(self.low), float(self.high))
 
+    @property
+    def scale(self) -> Line | Parts:
+        """Coordinates of the values."""
+        return Line(*self.extremes()) if self.choices is None else Parts(self.choices)
+
     def sample(self, rng: random.Random) -> float:
         """Draw one value."""
+        if self.prior is not None:
+            return self.quantile(rng.random())
         choices = self.choices
         return rng.choice(choices) if choices else rng.uniform(self.low, self.high)
+
+    def quantile(self, share: float) -> float:
+        """Return the value below which a share of the draws lies, from 0 to 1."""
+        value: float = self.scale.value_at(normal_quantile(share, self.prior, self.scale))
+        return value
 
     def nearest(self, value: float) -> float:
         """Return the step that is nearest to a number; without steps the number itself."""
@@ -112,7 +131,12 @@ class Uniform:
     def to_dict(self) -> dict[str, Any]:
         """Return the parameter as a study file writes it."""
         step = {} if self.step is None else {"step": self.step}
-        return {"uniform": [self.low, self.high], **step, **when_to_dict(self.when)}
+        return {
+            "uniform": [self.low, self.high],
+            **step,
+            **prior_to_dict(self.prior),
+            **when_to_dict(self.when),
+        }
 
 
 def _decimal(number: float) -> Decimal:
@@ -136,11 +160,15 @@ class LogUniform:
     """Largest value, inclusive."""
     when: When = field(default_factory=dict)
     """Parents and the values of theirs that make this parameter active; empty means always."""
+    prior: Prior | None = None
+    """Where draws gather; None: nowhere."""
 
     def __post_init__(self) -> None:
         _check_bounds("log_uniform", self.low, self.high)
         if self.low <= 0:
             raise ValueError(f"log_uniform needs low > 0, got {self.low}; use uniform to include 0")
+        if self.prior is not None:
+            self.prior.check(self.scale)
 
     @property
     def choices(self) -> None:
@@ -151,13 +179,28 @@ class LogUniform:
         """Return the bounds, for checking them against what a trial accepts."""
         return float(self.low), float(self.high)
 
+    @property
+    def scale(self) -> LogLine:
+        """Coordinates of the values."""
+        return LogLine(*self.extremes())
+
     def sample(self, rng: random.Random) -> float:
         """Draw one value."""
+        if self.prior is not None:
+            return self.quantile(rng.random())
         return _draw_log(rng, self.low, self.high)
+
+    def quantile(self, share: float) -> float:
+        """Return the value below which a share of the draws lies, from 0 to 1."""
+        return self.scale.value_at(normal_quantile(share, self.prior, self.scale))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the parameter as a study file writes it."""
-        return {"log_uniform": [self.low, self.high], **when_to_dict(self.when)}
+        return {
+            "log_uniform": [self.low, self.high],
+            **prior_to_dict(self.prior),
+            **when_to_dict(self.when),
+        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -172,6 +215,8 @@ class IntRange:
     """Distance between neighbouring values."""
     when: When = field(default_factory=dict)
     """Parents and the values of theirs that make this parameter active; empty means always."""
+    prior: Prior | None = None
+    """Where draws gather; None: nowhere."""
 
     def __post_init__(self) -> None:
         _check_whole("int", low=self.low, high=self.high, step=self.step)
@@ -179,6 +224,8 @@ class IntRange:
         _check_size("int", self.low, self.high)
         if self.step < 1:
             raise ValueError(f"int needs step >= 1, got {self.step}")
+        if self.prior is not None:
+            self.prior.check(self.scale)
 
     @property
     def choices(self) -> range:
@@ -189,14 +236,31 @@ class IntRange:
         """Return the smallest and largest reachable value."""
         return self.choices[0], self.choices[-1]
 
+    @property
+    def scale(self) -> Parts:
+        """Coordinates of the values."""
+        return Parts(self.choices)
+
     def sample(self, rng: random.Random) -> int:
         """Draw one value."""
+        if self.prior is not None:
+            return self.quantile(rng.random())
         return rng.choice(self.choices)
+
+    def quantile(self, share: float) -> int:
+        """Return the value below which a share of the draws lies, from 0 to 1."""
+        value: int = self.scale.value_at(normal_quantile(share, self.prior, self.scale))
+        return value
 
     def to_dict(self) -> dict[str, Any]:
         """Return the parameter as a study file writes it."""
         step = {} if self.step == 1 else {"step": self.step}
-        return {"int": [self.low, self.high], **step, **when_to_dict(self.when)}
+        return {
+            "int": [self.low, self.high],
+            **step,
+            **prior_to_dict(self.prior),
+            **when_to_dict(self.when),
+        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -209,6 +273,8 @@ class LogIntRange:
     """Largest value, inclusive."""
     when: When = field(default_factory=dict)
     """Parents and the values of theirs that make this parameter active; empty means always."""
+    prior: Prior | None = None
+    """Where draws gather; None: nowhere."""
 
     def __post_init__(self) -> None:
         _check_whole("log_int", low=self.low, high=self.high)
@@ -216,6 +282,8 @@ class LogIntRange:
         _check_size("log_int", self.low, self.high)
         if self.low < 1:
             raise ValueError(f"log_int needs low >= 1, got {self.low}; use int to include 0")
+        if self.prior is not None:
+            self.prior.check(self.scale)
 
     @property
     def choices(self) -> range:
@@ -226,12 +294,27 @@ class LogIntRange:
         """Return the bounds."""
         return self.low, self.high
 
+    @property
+    def scale(self) -> LogWhole:
+        """Coordinates of the values."""
+        return LogWhole(self.low, self.high)
+
     def sample(self, rng: random.Random) -> int:
         """Draw one value."""
+        if self.prior is not None:
+            return self.quantile(rng.random())
         # Half a step beyond the bounds, so that the outermost values get their whole share.
         draw = round(_draw_log(rng, self.low - 0.5, self.high + 0.5))
         return min(max(draw, self.low), self.high)
 
+    def quantile(self, share: float) -> int:
+        """Return the value below which a share of the draws lies, from 0 to 1."""
+        return self.scale.value_at(normal_quantile(share, self.prior, self.scale))
+
     def to_dict(self) -> dict[str, Any]:
         """Return the parameter as a study file writes it."""
-        return {"log_int": [self.low, self.high], **when_to_dict(self.when)}
+        return {
+            "log_int": [self.low, self.high],
+            **prior_to_dict(self.prior),
+            **when_to_dict(self.when),
+        }

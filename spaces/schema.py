@@ -1,8 +1,9 @@
 """The JSON Schema of a space, as a study file writes it."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
+from spaces.priors import Confidence
 from spaces.space import CONSTRAINTS, preset_names
 from spaces.trial_config import SEARCHABLE
 
@@ -20,26 +21,39 @@ def _bounds(kind: str, *, least: float | None = None) -> dict[str, Any]:
     return {"type": "array", "items": item, "minItems": 2, "maxItems": 2}
 
 
+def _prior(value: Mapping[str, Any]) -> dict[str, Any]:
+    prior = {**value, "description": "A value that is expected to be good, and drawn more often."}
+    confidence = {
+        "enum": list(get_args(Confidence)),
+        "description": "How closely draws gather around the prior; medium where it is left out.",
+    }
+    return {"prior": prior, "prior_confidence": confidence}
+
+
+_NUMBER_PRIOR = _prior({"type": "number"})
+_WHOLE_PRIOR = _prior({"type": "integer"})
+_VALUE_PRIOR = _prior(_VALUE)
 _STEP: dict[str, Any] = {"type": ["number", "null"], "exclusiveMinimum": 0}
 _KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "log_uniform": (
         "A positive number whose logarithm is uniform: every decade equally likely.",
-        {"log_uniform": _bounds("number", least=0)},
+        {"log_uniform": _bounds("number", least=0), **_NUMBER_PRIOR},
     ),
     "uniform": (
         "A number between two bounds, or one of the steps between them.",
-        {"uniform": _bounds("number"), "step": _STEP},
+        {"uniform": _bounds("number"), "step": _STEP, **_NUMBER_PRIOR},
     ),
     "int": (
         "A whole number from low to high, in steps.",
-        {"int": _bounds("integer"), "step": {"type": "integer", "minimum": 1}},
+        {"int": _bounds("integer"), "step": {"type": "integer", "minimum": 1}, **_WHOLE_PRIOR},
     ),
     "log_int": (
         "A whole number whose logarithm is uniform.",
-        {"log_int": _bounds("integer", least=1)},
+        {"log_int": _bounds("integer", least=1), **_WHOLE_PRIOR},
     ),
-    "choice": ("One of a list of values.", {"choice": _VALUES}),
-    "ordinal": ("One of a list of values in order.", {"ordinal": _VALUES}),
+    "choice": ("One of a list of values.", {"choice": _VALUES, **_VALUE_PRIOR}),
+    "ordinal": ("One of a list of values in order.", {"ordinal": _VALUES, **_VALUE_PRIOR}),
+    "grid": ("One of a list of values that trials take in turn.", {"grid": _VALUES}),
 }
 
 
@@ -55,6 +69,7 @@ def space_schema(descriptions: Mapping[str, str]) -> dict[str, Any]:
             "description": description,
             "properties": {**properties, "when": _WHEN},
             "required": [kind],
+            "dependentRequired": {"prior_confidence": ["prior"]},
             "additionalProperties": False,
         }
         for kind, (description, properties) in _KINDS.items()

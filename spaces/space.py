@@ -14,7 +14,8 @@ import yaml
 
 from spaces.conditions import is_active
 from spaces.constraints import Constraint, parse_constraints
-from spaces.parameters import Parameter, Value, parse_parameter
+from spaces.parameters import Grid, Parameter, Value, parse_parameter
+from spaces.priors import Prior
 from spaces.spelling import nearest
 from spaces.trial_config import SEARCHABLE, TrialConfig
 
@@ -193,7 +194,7 @@ class Space:
         """Draw one point that the constraints allow, each active parameter independently.
 
         Of a space of few combinations, most of which constraints forbid, all points are equally
-        likely.
+        likely, whatever the priors.
 
         Raises:
             ValueError: if no draw is allowed, which a space is checked for when it is made.
@@ -219,6 +220,17 @@ class Space:
     def continuous(self) -> tuple[str, ...]:
         """Return the names of the parameters that a grid can't enumerate."""
         return tuple(name for name, p in self.parameters.items() if p.choices is None)
+
+    def grids(self) -> tuple[str, ...]:
+        """Return the names of the parameters whose values trials take in turn."""
+        return tuple(name for name, p in self.parameters.items() if isinstance(p, Grid))
+
+    def expected(self) -> dict[str, Prior]:
+        """Return the priors, by the name of their parameter."""
+        priors = {
+            name: None if isinstance(p, Grid) else p.prior for name, p in self.parameters.items()
+        }
+        return {name: prior for name, prior in priors.items() if prior is not None}
 
     def count(self) -> int | None:
         """Return how many distinct points there are.

@@ -9,7 +9,7 @@ from cmaes import CMA
 from search.algorithms.interface import Point
 from search.algorithms.learning import History, Told, count_as_completed
 from search.algorithms.optuna_samplers import SamplerProposer, univariate_tpe
-from search.algorithms.unit_cube import Number, shared_numbers, to_coordinate, to_value
+from search.algorithms.shared_numbers import Number, shared_numbers
 from spaces.parameters import Value
 from spaces.space import Space
 
@@ -21,8 +21,9 @@ def cma_es_proposer(space: Space, num_startup: int) -> Callable[[History, int], 
     """Covariance matrix adaptation evolution strategy.
 
     It knows only numbers that always exist, so choices and conditional parameters are drawn by a
-    TPE, each by itself. Trials that still run teach nothing: draws from a normal distribution keep
-    apart by themselves.
+    TPE, each by itself. A number's prior is the mean and the standard deviation of its first
+    generation; draws outside the range are drawn again. Trials that still run teach nothing: draws
+    from a normal distribution keep apart by themselves.
 
     Hansen 2016, "The CMA Evolution Strategy: A Tutorial", https://arxiv.org/abs/1604.00772;
     Loshchilov and Hutter 2016, "CMA-ES for Hyperparameter Optimization of Deep Neural Networks",
@@ -37,7 +38,8 @@ def cma_es_proposer(space: Space, num_startup: int) -> Callable[[History, int], 
             "cmaes needs a number that every trial has, as uniform, log_uniform or int without "
             f"when; the space varies {', '.join(space.parameters)}"
         )
-    sampler = SamplerProposer(space, functools.partial(univariate_tpe, num_startup=num_startup))
+    build = functools.partial(univariate_tpe, num_startup=num_startup)
+    sampler = SamplerProposer(space, build, num_startup)
 
     def propose(history: History, seed: int) -> Point:
         judged = count_as_completed(history)
@@ -56,10 +58,11 @@ def _draw(numbers: Mapping[str, Number], history: History, seed: int) -> dict[st
     earlier than they count for, and none is wasted.
     """
     optimizer = CMA(
-        mean=np.full(len(numbers), 0.5),
+        mean=np.array([_centre(parameter) for parameter in numbers.values()]),
         sigma=_INITIAL_SPREAD,
         bounds=np.tile([0.0, 1.0], (len(numbers), 1)),
         seed=seed,
+        cov=np.diag([(_spread(p) / _INITIAL_SPREAD) ** 2 for p in numbers.values()]),
     )
     ended = [told for told in history.values() if told.outcome == "completed"]
     size = optimizer.population_size
@@ -69,16 +72,29 @@ def _draw(numbers: Mapping[str, Number], history: History, seed: int) -> dict[st
         optimizer.tell([(_coordinates(numbers, told), -_score(told)) for told in generation])
     drawn = optimizer.ask().tolist()
     return {
-        name: to_value(parameter, coordinate)
+        name: parameter.scale.value_at(coordinate)
         for (name, parameter), coordinate in zip(numbers.items(), drawn, strict=True)
     }
+
+
+def _centre(parameter: Number) -> float:
+    if parameter.prior is None:
+        return 0.5
+    return parameter.scale.coordinate_of(parameter.prior.value)  # type: ignore[arg-type]
+
+
+def _spread(parameter: Number) -> float:
+    return _INITIAL_SPREAD if parameter.prior is None else parameter.prior.spread
 
 
 def _coordinates(
     numbers: Mapping[str, Number], told: Told
 ) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
     return np.array(
-        [to_coordinate(parameter, float(told.point[name])) for name, parameter in numbers.items()]
+        [
+            parameter.scale.coordinate_of(told.point[name])  # type: ignore[arg-type]
+            for name, parameter in numbers.items()
+        ]
     )
 
 

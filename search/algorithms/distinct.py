@@ -36,10 +36,16 @@ class DistinctPoints:
     What it finds depends on the set of known points, not on the order in which they came.
     """
 
-    def __init__(self, space: Space) -> None:
+    def __init__(self, space: Space, *, seen: set[str] | None = None) -> None:
+        """Know no point yet.
+
+        Args:
+            space: Where points are looked for.
+            seen: Keys of models that count as known, shared with others who add to it.
+        """
         self._space = space
         self._is_finite = not space.continuous()
-        self._seen: set[str] = set()
+        self._seen: set[str] = set() if seen is None else seen
         self._left: dict[str, Point] | None = None
 
     def add(self, point: Point) -> bool:
@@ -48,8 +54,6 @@ class DistinctPoints:
         if key in self._seen:
             return False
         self._seen.add(key)
-        if self._left is not None:
-            self._left.pop(key, None)
         return True
 
     def find(self, draw: Callable[[], Point], rng: random.Random) -> Point | None:
@@ -81,6 +85,7 @@ class DistinctPoints:
         if self._left is None:
             # Kept, because the last points of a space would each cost a look through all of it.
             self._left = self._enumerate_left()
+        self._left = {key: p for key, p in self._left.items() if key not in self._seen}
         if not self._left:
             return None
         index = rng.randrange(len(self._left))

@@ -71,7 +71,15 @@ class LearningSearch:
             propose: From what is known to a point.
             num_attempts: Proposals before a random point, where all train a known model.
             earlier: Ended trials of other studies; theirs may be proposed again.
+
+        Raises:
+            ValueError: if the space has grids, which no proposal goes through in turn.
         """
+        if grids := space.grids():
+            raise ValueError(
+                f"{', '.join(grids)} can't take its values in turn where trials are proposed from "
+                "what others reached; write choice instead of grid"
+            )
         self._space = space
         self._seed = seed
         self._propose = propose

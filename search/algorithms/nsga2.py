@@ -21,9 +21,9 @@ def nsga2_proposer(space: Space, population: int) -> Callable[[History, int], Po
     Deb et al. 2002, "A Fast and Elitist Multiobjective Genetic Algorithm: NSGA-II",
     https://doi.org/10.1109/4235.996017. Parents are the ``population`` best so far, by front and
     crowding; of two drawn at random the better one breeds (binary tournament). Each parameter comes
-    from one of both parents (uniform crossover) and is drawn anew with one chance in as many as
-    there are parameters, as in Optuna's sampler. A generation is as many trials as a population:
-    those that still run when it begins are no parents yet.
+    from one of both parents (uniform crossover) and is drawn anew, by its prior if it has one, with
+    one chance in as many as there are parameters, as in Optuna's sampler. A generation is as many
+    trials as a population: those that still run when it begins are no parents yet.
 
     Args:
         space: Where points lie.

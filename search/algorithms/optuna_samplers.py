@@ -1,8 +1,9 @@
 """Optuna's samplers, each asked about a study that is made of what was told (imports optuna)."""
 
 import copy
+import random
 import warnings
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import cast
 
 import optuna
@@ -30,8 +31,20 @@ class SamplerProposer:
     """Asks a new sampler, seeded for this one point, about a study of what was told."""
 
     def __init__(
-        self, space: Space, build_sampler: Callable[[int], BaseSampler], num_costs: int = 0
+        self,
+        space: Space,
+        build_sampler: Callable[[int], BaseSampler],
+        num_startup: int,
+        num_costs: int = 0,
     ) -> None:
+        """Know no trial yet.
+
+        Args:
+            space: Where points lie.
+            build_sampler: From a seed to a sampler.
+            num_startup: Trials with a score before which the sampler draws at random.
+            num_costs: Objectives beside the score.
+        """
         maximize, minimize = (
             optuna.study.StudyDirection.MAXIMIZE,
             optuna.study.StudyDirection.MINIMIZE,
@@ -39,17 +52,27 @@ class SamplerProposer:
         self._directions = [maximize, *[minimize] * num_costs]
         self._space = space
         self._build_sampler = build_sampler
+        self._num_startup = num_startup
         self._distributions = {
             name: distribution_of(parameter) for name, parameter in space.parameters.items()
         }
         self._known: dict[int, tuple[Told, FrozenTrial]] = {}
 
     def propose(self, history: History, seed: int, decided: Mapping[str, Value]) -> Point:
-        """Return the point that the sampler suggests, with what is decided already left so."""
+        """Return the point that the sampler suggests, with what is decided already left so.
+
+        Optuna's samplers know of no prior, neither in their first random draws nor later. So where
+        there are some, the space draws in place of the former.
+        """
         # WARNING would tell of greenlet, without which GPSampler works too, and of samplers that
         # draw conditional parameters by themselves.
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         trials = [self._frozen(number, told) for number, told in history.items()]
+        if self._space.expected() and _num_scored(trials) < self._num_startup:
+            rng = random.Random(seed)
+            return self._space.walk(
+                lambda name, parameter: decided[name] if name in decided else parameter.sample(rng)
+            )
         study = optuna.create_study(
             storage=_ToldTrials(trials),
             directions=self._directions,
@@ -86,6 +109,11 @@ class SamplerProposer:
         number = trial.suggest_float(name, low, high, step=distribution.step, log=distribution.log)
         # Optuna's own steps are sums of floats: 0.15000000000000002.
         return parameter.nearest(number) if isinstance(parameter, Uniform) else number
+
+
+def _num_scored(trials: Sequence[FrozenTrial]) -> int:
+    """Count the trials that Optuna's samplers count before they learn."""
+    return sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
 
 
 class _ToldTrials(optuna.storages.InMemoryStorage):
@@ -157,7 +185,7 @@ def tpe_proposer(
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return TPESampler(seed=seed, n_startup_trials=num_startup, group=conditional)
 
-    proposer = SamplerProposer(space, build, num_costs)
+    proposer = SamplerProposer(space, build, num_startup, num_costs)
     judge = count_as_completed if num_costs else dict
     return lambda history, seed: proposer.propose(judge(history), seed, {})
 
@@ -182,7 +210,7 @@ def gp_proposer(space: Space, num_startup: int) -> Callable[[History, int], Poin
             warn_independent_sampling=False,
         )
 
-    proposer = SamplerProposer(space, build)
+    proposer = SamplerProposer(space, build, num_startup)
     return lambda history, seed: proposer.propose(count_as_completed(history), seed, {})
 
 

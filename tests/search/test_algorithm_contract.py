@@ -34,6 +34,22 @@ SPACES = {
             "batch_size": {"int": [8, 16], "step": 8},
         }
     ),
+    "priors": Space.parse(
+        {
+            "learning_rate": {"log_uniform": [1e-6, 1e-1], "prior": 1e-4},
+            "batch_size": {"choice": [8, 16, 32], "prior": 32, "prior_confidence": "high"},
+            "tuned_layers": {"int": [1, 6], "prior": 2, "when": {"batch_size": [16, 32]}},
+        }
+    ),
+    "grids": Space.parse(
+        {
+            "batch_size": {"grid": [8, 16, 32]},
+            "method": {"choice": ["full", "lora"]},
+            "lora_rank": {"grid": [2, 4], "when": {"method": "lora"}},
+            "dropout": {"uniform": [0.0, 0.4], "step": 0.1},
+            "constraints": ["batch_size * lora_rank <= 64"],
+        }
+    ),
 }
 NOT_LEARNING: tuple[AlgorithmName, ...] = ("grid", "random", "sobol")
 
@@ -49,7 +65,8 @@ def cases(*names: AlgorithmName, slow: tuple[str, ...] = ()) -> list[Any]:
         )
         for name in names or ALGORITHMS
         for kind, space in SPACES.items()
-        if name != "grid" or not space.continuous()
+        if (name != "grid" or not space.continuous())
+        and (name in NOT_LEARNING or not space.grids())
     ]
 
 

@@ -9,9 +9,7 @@ from hypothesis import strategies as st
 
 from search.algorithms import ALGORITHMS, Algorithm, effective_key
 from search.algorithms.learning import Told, count_as_completed
-from search.algorithms.unit_cube import to_coordinate, to_value
 from search.study_config import AlgorithmName
-from spaces.parameters import Choice, parse_parameter
 from spaces.space import Space, load_preset
 
 FINITE = Space.parse(
@@ -230,18 +228,6 @@ def test_trials_that_failed_or_were_stopped_count_for_methods_that_only_know_sco
     assert [told.outcome for told in judged.values()] == ["completed"] * 4 + ["running"]
 
 
-@given(st.floats(0, 1))
-def test_a_number_has_the_coordinate_that_it_came_from(coordinate: float) -> None:
-    for raw in ({"uniform": [0.0, 0.5]}, {"log_uniform": [1e-6, 1e-1]}, {"int": [1, 9], "step": 3}):
-        parameter = parse_parameter(raw)
-        assert not isinstance(parameter, Choice)
-
-        back = to_coordinate(parameter, float(to_value(parameter, coordinate)))
-
-        part = 0 if parameter.choices is None else 0.5 / len(parameter.choices)
-        assert back == pytest.approx(coordinate, abs=part + 1e-9)
-
-
 def test_sobol_goes_on_all_over_a_space_that_constraints_leave_little_of() -> None:
     space = Space.parse(
         {
@@ -255,3 +241,57 @@ def test_sobol_goes_on_all_over_a_space_that_constraints_leave_little_of() -> No
     points = play(build("sobol", space), range(40), mixed)
 
     assert len({point["batch_size"] for point in points if point is not None}) > 10
+
+
+EXPECTING = {
+    "learning_rate": {"log_uniform": [1e-6, 1.0], "prior": 1e-5, "prior_confidence": "high"},
+    "lora_rank": {"log_int": [1, 512], "prior": 256, "prior_confidence": "high"},
+    "method": {"choice": ["full", "lora"], "prior": "lora", "prior_confidence": "high"},
+    "dropout": {"uniform": [0.0, 0.8], "prior": 0.7, "when": {"method": "lora"}},
+}
+
+
+@pytest.mark.parametrize("name", ["random", "sobol", "tpe", "gp", "cmaes", "nsga2"])
+def test_priors_decide_where_the_first_points_lie(name: AlgorithmName) -> None:
+    space = Space.parse(EXPECTING)
+    plain = Space.parse(
+        {
+            key: {k: v for k, v in raw.items() if not k.startswith("prior")}
+            for key, raw in EXPECTING.items()
+        }
+    )
+
+    def first_points(of: Space) -> list[dict[str, Any]]:
+        return [
+            point
+            for seed in range(15)
+            for point in play(build(name, of, seed), range(4), lambda _number: "completed")
+        ]
+
+    def share(points: list[dict[str, Any]], key: str, low: float, high: float) -> float:
+        having = [point[key] for point in points if key in point]
+        return sum(low <= value <= high for value in having) / len(having)
+
+    expected, even = first_points(space), first_points(plain)
+    for key, low, high in (
+        ("learning_rate", 1e-6, 1e-3),
+        ("lora_rank", 32, 512),
+        ("dropout", 0.4, 0.8),
+    ):
+        assert share(expected, key, low, high) > 0.8
+        assert share(even, key, low, high) < 0.75
+    assert share(expected, "method", "lora", "lora") > 0.7  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["tpe", "cmaes"])
+def test_results_lead_away_from_a_wrong_prior(name: AlgorithmName) -> None:
+    space = Space.parse(
+        {
+            "learning_rate": {"log_uniform": [1e-6, 1.0], "prior": 0.1, "prior_confidence": "high"},
+            "dropout": {"uniform": [0.0, 0.5]},
+        }
+    )
+    points = play(ALGORITHMS[name](space, 0, 80), range(80), lambda _number: "completed")
+
+    first, last = map(quality, points[:8]), map(quality, points[72:])
+    assert sum(last) > sum(first) + 8

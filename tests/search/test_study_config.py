@@ -188,6 +188,37 @@ def test_cmaes_without_a_number_that_every_trial_has_is_refused(space: str) -> N
         parse_study(STUDY, ["search.algorithm=cmaes", f"space={space}"])
 
 
+@pytest.mark.parametrize("algorithm", ["tpe", "gp", "cmaes", "nsga2"])
+def test_grid_is_refused_by_an_algorithm_that_learns(algorithm: str) -> None:
+    space = "space={batch_size: {grid: [16, 32]}, dropout: {uniform: [0.0, 0.3]}}"
+    message = rf"{algorithm}, which decides every value .* write batch_size: {{choice: \[\.\.\.\]}}"
+
+    with pytest.raises(ValueError, match=message):
+        parse_study(STUDY, [f"search.algorithm={algorithm}", space])
+
+
+def test_grid_of_too_many_combinations_is_refused_where_trials_take_them_in_turn() -> None:
+    values = list(range(1, 40))
+    space = f"space={{batch_size: {{grid: {values}}}, lora_rank: {{grid: {values}}}}}"
+
+    parse_study(STUDY, ["search.algorithm=grid", space])
+    with pytest.raises(ValueError, match="have 1,521 combinations"):
+        parse_study(STUDY, ["search.algorithm=random", space])
+
+
+def test_grids_and_priors_are_kept_in_the_file() -> None:
+    config = parse_study(
+        STUDY,
+        [
+            "search.algorithm=random",
+            "space.batch_size={grid: [8, 32]}",
+            "space.dropout={uniform: [0.0, 0.3], prior: 0.1, prior_confidence: high}",
+        ],
+    )
+
+    assert parse_study(dump_study(config)) == config
+
+
 def test_points_to_start_from_are_completed_and_kept_in_the_file() -> None:
     config = parse_study(
         STUDY, ["space.batch_size={choice: [8, 32]}", "search.start_from=[{learning_rate: 1.0e-4}]"]

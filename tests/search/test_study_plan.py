@@ -82,6 +82,18 @@ def test_rungs_are_named() -> None:
             ["search.algorithm=grid", "space={batch_size: {int: [1, 99]}}"],
             "the grid has 99 points; only the first 24",
         ),
+        (
+            [
+                "search.algorithm=sobol",
+                "search.trials=5",
+                "space={batch_size: {grid: [1, 2, 3, 4, 5, 6]}, dropout: {uniform: [0.0, 0.3]}}",
+            ],
+            "the grids of batch_size have 6 combinations; with search.trials 5 some of them have",
+        ),
+        (
+            ["search.algorithm=grid", "space={batch_size: {choice: [8, 16], prior: 8}}"],
+            "space.batch_size has a prior, but algorithm grid visits every value alike",
+        ),
     ],
 )
 def test_setting_without_effect_is_noted(overrides: list[str], note: str) -> None:

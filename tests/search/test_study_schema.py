@@ -36,6 +36,10 @@ def test_every_study_fits(path: Path) -> None:
         {"space": {"lerning_rate": 0.1}},
         {"space": {"dropout": {"unifrom": [0, 0.1]}}},
         {"space": {"dropout": {"uniform": [0, 0.1], "stpe": 0.1}}},
+        {"space": {"batch_size": {"grid": [8, 16], "prior": 8}}},
+        {"space": {"batch_size": {"int": [8, 16], "prior": 8.5}}},
+        {"space": {"dropout": {"uniform": [0, 0.1], "prior_confidence": "low"}}},
+        {"space": {"dropout": {"uniform": [0, 0.1], "prior": 0, "prior_confidence": "sure"}}},
         {"winners": "few"},
     ],
 )
@@ -45,11 +49,13 @@ def test_typo_does_not_fit(change: dict[str, Any]) -> None:
 
 def test_every_kind_and_a_preset_fit() -> None:
     space = {
-        "learning_rate": {"log_uniform": [1e-5, 1e-3]},
+        "learning_rate": {"log_uniform": [1e-5, 1e-3], "prior": 1e-4},
         "dropout": {"uniform": [0, 0.3], "step": 0.05},
         "batch_size": {"int": [8, 64], "step": 8},
         "lora_rank": {"log_int": [1, 64], "when": {"method": "lora"}},
         "tuned_layers": {"ordinal": [1, 2]},
+        "method": {"choice": ["lora", "full"], "prior": "lora", "prior_confidence": "low"},
+        "weight_decay": {"grid": [0.0, 0.01]},
         "constraints": ["batch_size * tuned_layers <= 64"],
     }
 

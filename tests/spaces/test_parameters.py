@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from spaces.parameters import (
     Choice,
+    Grid,
     IntRange,
     LogIntRange,
     LogUniform,
@@ -53,6 +54,9 @@ parameters = st.one_of(
     ),
     st.lists(values, min_size=1, unique_by=lambda v: (type(v), v)).map(
         lambda options: Choice(options=tuple(options))
+    ),
+    st.lists(values, min_size=1, unique_by=lambda v: (type(v), v)).map(
+        lambda options: Grid(options=tuple(options))
     ),
 )
 
@@ -182,6 +186,8 @@ def test_bare_value_is_a_constant() -> None:
         (None, "expected {kind: ...}"),
         ([1, 2], "expected {kind: ...}"),
         ({"choice": [1], "when": ["lora"]}, "when maps a parameter to its values"),
+        ({"grid": [1, 1]}, "grid lists a value twice"),
+        ({"grid": [1, 2], "prior": 1}, "unknown key 'prior' beside grid; allowed: when"),
     ],
 )
 def test_mistake_is_named(raw: object, message: str) -> None:
