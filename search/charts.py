@@ -212,9 +212,12 @@ def _compression_front(evidence: StudyEvidence) -> str:
                 )
         baseline = evidence.compressions[shown].baseline[metric.name]
         sign = 1 if metric.higher_is_better else -1
-        limit = baseline - sign * evidence.config.compression.max_metric_drop
+        compression = evidence.config.compression
         axes.axhline(baseline, color=GREY, linewidth=1, label="uncompressed")
-        axes.axhline(limit, color=BAD, linewidth=1, linestyle="--", label="limit")
+        # With more confidence than that, what is above a line may still lose too much.
+        if compression.confidence == 0.5:
+            limit = baseline - sign * compression.max_metric_drop
+            axes.axhline(limit, color=BAD, linewidth=1, linestyle="--", label="limit")
         axes.legend(loc="lower right", fontsize=8.5, framealpha=0)
         axes.margins(x=0.15, y=0.25)
         axes.set_xlabel("milliseconds for one row on one thread")

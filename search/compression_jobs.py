@@ -79,6 +79,8 @@ def run_on_ray(jobs: Sequence[CompressionJob], tell: Callable[[str], None]) -> I
             job = running[ready]
             try:
                 said = ray.get(next(ready))
+            except StopIteration:
+                said = RuntimeError("its process was lost twice")
             except Exception as error:  # noqa: BLE001 - as in run_here
                 said = error
             if isinstance(said, str):
@@ -94,6 +96,7 @@ def run_on_ray(jobs: Sequence[CompressionJob], tell: Callable[[str], None]) -> I
 def _stream(job: CompressionJob) -> Iterator[str | CompressionReport]:
     """Yield what a job tells, line by line, and at the end its report."""
     lines: SimpleQueue[str | None] = SimpleQueue()
+    yield f"trial {job.number}: its compression begins"
     with ThreadPoolExecutor(1) as thread:
         done = thread.submit(job.run, lines.put)
         done.add_done_callback(lambda _: lines.put(None))

@@ -183,8 +183,9 @@ def _scored(evidence: StudyEvidence) -> list[str]:
     entropy = evidence.scores.scores.get("normalized_entropy", {}).get(BUNDLE)
     if entropy is not None and entropy.value > 1:
         sentences.append(
-            f"It ranks, but its probabilities predict clicks no better than their mean rate alone "
-            f"would: normalized entropy {format_interval(entropy)}, where that rate has 1."
+            "As probabilities its outputs are no better than the click rate of all test rows: "
+            f"normalized entropy {format_interval(entropy)}, where that rate has 1. Rank "
+            "with them, don't bid by them, or try another compression.calibration."
         )
     if evidence.num_scored > 1:
         sentences.append(

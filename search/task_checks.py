@@ -29,6 +29,12 @@ def check_task(config: "StudyConfig") -> None:
                 "task.kind is recommendation, but data.split.by is random, which tears the rows of "
                 "a query or a user apart; split by group, time or column"
             )
+    compared = {name for pair in data.columns.compare for name in pair}
+    if chosen := sorted(compared & set(config.task.placement)):
+        raise ValueError(
+            f"data.columns.compare names {', '.join(chosen)}, which task.placement chooses: what "
+            "it shares with another column differs from placement to placement; compare others"
+        )
     if config.task.kind == "placement" and "text" in _chosen(config, "inputs"):
         raise ValueError(
             "space.inputs may be text, but a model must see a placement to choose it; leave text "
@@ -68,8 +74,8 @@ def _check_two_towers(config: "StudyConfig") -> None:
         )
     if columns.has_fields and _chosen(config, "inputs") != ("text",):
         raise ValueError(
-            f"{may} reads text alone, but data.columns names fields; write space.inputs: text, or "
-            "leave the fields out"
+            f"{may} reads text alone, but data.columns names fields (categorical, numeric, "
+            "time_features or compare); write space.inputs: text, or leave them out"
         )
     if "mixup_alpha" in config.space.parameters:
         raise ValueError(f"{may} has no pooled rows to mix; leave space.mixup_alpha out")

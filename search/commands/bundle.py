@@ -1,5 +1,6 @@
 """clicktune bundle: look at a bundle, verify it, predict with it, serve it."""
 
+import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -156,21 +157,25 @@ def serve(
     limits = BatchLimits(
         max_batch_rows=max_batch_rows, max_wait_ms=max_wait_ms, max_queue_rows=max_queue_rows
     )
+    _check_free(host, port)
     with preflight():
         predictor = Predictor(folder, num_threads=threads)
-    _check_free(host, port)
     app = build_app(predictor, ServingConfig(limits=limits))
     uvicorn.run(app, host=host, port=port, log_level="info", access_log=False)
 
 
 def _check_free(host: str, port: int) -> None:
     """Refuse an address that can't be listened on, before the server starts and says less."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        socket.create_server((host, port), family=family).close()
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        socket.create_server(address[:2], family=family).close()
     except OSError as error:
+        # create_server writes the address into the error's own text, and an unknown name has a
+        # number that isn't the system's.
+        is_systems = error.errno is not None and not isinstance(error, socket.gaierror)
+        reason = os.strerror(error.errno or 0) if is_systems else error.strerror
         raise MistakeError(
-            f"can't listen on {host}:{port} ({error.strerror}); choose another --port or --host"
+            f"can't listen on {host}, port {port} ({reason}); choose another --port or --host"
         ) from error
 
 

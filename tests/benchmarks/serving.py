@@ -275,7 +275,7 @@ def write_untrained_bundle(output: Path, rows: Sequence[dict[str, str]], keep: f
         name=output.name,
         created=utc_now(),
         task={"kind": "ctr"},
-        columns={"text": features.text, "fields": ()},
+        columns=features.to_columns(),
         encoder={"name": encoder.name, "fingerprint": "", "max_tokens": encoder.max_tokens},
         trial={},
         config_hash="",

@@ -286,7 +286,9 @@ class Results:
         self._path = path
         self._case = case
         self._found: dict[int, dict[str, Any]] = {}
-        if path is not None and path.is_file():
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
             records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
             self._found = {each["seed"]: each["found"] for each in records if each["case"] == case}
 

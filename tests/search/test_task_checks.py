@@ -95,3 +95,16 @@ def test_what_towers_cannot_do_is_said(override: str, message: str) -> None:
 
 def test_towers_read_the_text_of_a_table_with_fields() -> None:
     assert parse_study(STUDY, [*TOWERS, "data.columns.numeric=[price]", "space.inputs=text"])
+
+
+def test_a_placement_is_not_compared_with_another_column() -> None:
+    study = [
+        "task={kind: placement, placement: [format]}",
+        "search.metric=roc_auc",
+        "data.columns.categorical=[format]",
+        "space={learning_rate: 0.001}",
+    ]
+    assert parse_study(STUDY, [*study, "data.columns.compare=[[query, title]]"])
+
+    with pytest.raises(ValueError, match=r"compare names format, which task\.placement chooses"):
+        parse_study(STUDY, [*study, "data.columns.compare=[[query, format]]"])

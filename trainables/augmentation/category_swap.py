@@ -34,5 +34,11 @@ class CategorySwap:
 
 
 def build_category_swap(columns: Fields, rate: float, placement: Sequence[str]) -> CategorySwap:
-    """Build it; a placement is left alone, because its effect is what a policy chooses by."""
-    return CategorySwap(rate, tuple(field.name not in placement for field in columns.categorical))
+    """Build it.
+
+    A placement is left alone, because its effect is what a policy chooses by, and so is a category
+    that is compared with another column: what the two share would be the former one's.
+    """
+    compared = {name for pair in columns.comparisons for name in pair.names}
+    kept = {*placement, *compared}
+    return CategorySwap(rate, tuple(field.name not in kept for field in columns.categorical))

@@ -64,12 +64,11 @@ _INT8_LIMIT = """\
 
 def model_card(manifest: BundleManifest) -> str:
     """Write the card of a bundle, in Markdown."""
-    text, fields = manifest.columns["text"], manifest.columns["fields"]
     precision = str(manifest.compression.get("precision"))
     limit = _INT8_LIMIT.format(spread=manifest.parity.batch_spread)
     return _TEMPLATE.format(
         name=manifest.name,
-        columns=_sources(text, [name for name in fields if name not in text]),
+        columns=_sources(manifest.columns),
         model=_model(manifest),
         max_tokens=manifest.encoder.get("max_tokens"),
         kept=_kept(manifest),
@@ -88,8 +87,12 @@ def model_card(manifest: BundleManifest) -> str:
     )
 
 
-def _sources(text: Iterable[str], fields: Iterable[str]) -> str:
-    named = {"its text": text, "its fields": fields}
+def _sources(columns: Mapping[str, tuple[str, ...]]) -> str:
+    named = {
+        "its text": columns["text"],
+        "its fields": columns["fields"],
+        "what columns share": columns["compared"],
+    }
     return " and ".join(
         f"{what} ({', '.join(f'`{name}`' for name in names)})"
         for what, names in named.items()
@@ -101,7 +104,8 @@ def _model(manifest: BundleManifest) -> str:
     if not manifest.columns["text"]:
         return "A small network over embedded categories and scaled numbers"
     encoder = manifest.encoder
-    tower = ", and a tower that joins its fields" if manifest.columns["fields"] else ""
+    has_fields = bool(manifest.columns["fields"] or manifest.columns["compared"])
+    tower = ", and a tower that joins its fields" if has_fields else ""
     return (
         f"A BERT encoder ({encoder.get('name')}, up to {encoder.get('max_tokens')} tokens) with a "
         f"linear head{tower}"

@@ -25,7 +25,7 @@ CHANCE = 3.0
 MIN_ROWS = 100
 """Rows from which a comparison says anything."""
 
-Kind = Literal["tokens", "rarity", "category", "number", "score"]
+Kind = Literal["tokens", "rarity", "category", "number", "comparison", "score"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,6 +152,9 @@ def _observe(
     for place, number in enumerate(features.fields.numeric):
         scaled, missing = inputs.numbers[:, 2 * place], inputs.numbers[:, 2 * place + 1]
         yield "number", number.name, np.where(missing > 0, np.nan, number.decode(scaled))
+    for pair, places in features.fields.places_of_comparisons():
+        *_, alike, missing = inputs.numbers[:, places].T
+        yield "comparison", str(pair), np.where(missing > 0, np.nan, alike).astype(np.float64)
     yield "score", "", np.asarray(probabilities, np.float64)
 
 
@@ -217,6 +220,8 @@ def _what(known: Distribution) -> str:
         "rarity": "the rarity of words (mean place in the vocabulary)",
         "score": "the predicted probability",
     }
+    if known.kind == "comparison":
+        return f"how alike {known.column} are"
     return names.get(known.kind, f"column {known.column!r}")
 
 
@@ -254,6 +259,7 @@ def read_baseline(path: Path, features: Features) -> DriftBaseline:
     expected = [("tokens", ""), ("rarity", "")] if features.text else []
     expected += [("category", field.name) for field in features.fields.categorical]
     expected += [("number", field.name) for field in features.fields.numeric]
+    expected += [("comparison", str(pair)) for pair in features.fields.comparisons]
     expected.append(("score", ""))
     found = [(each.kind, each.column) for each in distributions]
     if found != expected:

@@ -35,7 +35,16 @@ class Features:
     @property
     def columns(self) -> tuple[str, ...]:
         """All columns that a row must have."""
-        return tuple(dict.fromkeys([*self.text, *self.fields.names]))
+        fields = self.fields
+        return tuple(dict.fromkeys([*self.text, *fields.names, *fields.compared_texts]))
+
+    def to_columns(self) -> dict[str, tuple[str, ...]]:
+        """Say what the manifest says of them."""
+        return {
+            "text": self.text,
+            "fields": self.fields.names,
+            "compared": tuple(map(str, self.fields.comparisons)),
+        }
 
     def to_json(self) -> str:
         """Write as JSON text."""

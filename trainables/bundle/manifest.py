@@ -111,8 +111,8 @@ class BundleManifest:
     task: Mapping[str, Any]
     """What is predicted (TaskConfig)."""
     columns: Mapping[str, tuple[str, ...]]
-    """Which columns the predictor reads: ``text``, in order, and ``fields``, with what is
-    compared."""
+    """Which columns the predictor reads: ``text``, in order, ``fields``, and the pairs that are
+    ``compared``."""
     encoder: Mapping[str, Any]
     """The pretrained encoder: name, fingerprint, max_tokens."""
     trial: Mapping[str, Any]
@@ -321,7 +321,7 @@ def _check_strings(raw: object, where: str) -> None:
 
 
 def _columns(raw: object) -> dict[str, tuple[str, ...]]:
-    kinds = ("text", "fields")
+    kinds = ("text", "fields", "compared")
     if (
         not isinstance(raw, dict)
         or set(raw) != set(kinds)
@@ -332,7 +332,8 @@ def _columns(raw: object) -> dict[str, tuple[str, ...]]:
         or not any(raw.values())
     ):
         raise ValueError(
-            f"columns must be like {{'text': ['title'], 'fields': []}}, got {raw!r:.80}"
+            "columns must be like {'text': ['title'], 'fields': [], 'compared': []}, got "
+            f"{raw!r:.80}"
         )
     return {kind: tuple(raw[kind]) for kind in kinds}
 

@@ -192,7 +192,8 @@ class RowScorer:
                         f"row {row}, column {name!r}: expected text, got {text!r:.60} "
                         f"({type(text).__name__})"
                     )
-        codes, numbers = fields.encode(columns, texts, first_row=first_row)
+        # A text that is a category too is the same text, joined where it is a list.
+        codes, numbers = fields.encode({**columns, **texts}, texts, first_row=first_row)
         blank = [""] * len(next(iter(columns.values())))
         tokens = self._tokenize([texts[name] for name in features.text] or [blank], first_row)
         if not fields:

@@ -26,6 +26,11 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
+def _object(**properties: Any) -> dict[str, Any]:  # noqa: ANN401 - any schema
+    """Describe an object that has all of some properties."""
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
 _PROBABILITY = {"type": "number", "minimum": 0, "maximum": 1}
 _MANY = {"type": "array", "items": _PROBABILITY}
 _REFUSALS = {
@@ -41,8 +46,8 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
             "application/json": {
                 "schema": {
                     "anyOf": [
-                        {"type": "object", "properties": {"probability": _PROBABILITY}},
-                        {"type": "object", "properties": {"probabilities": _MANY}},
+                        _object(probability=_PROBABILITY),
+                        _object(probabilities=_MANY),
                     ]
                 }
             }
@@ -51,11 +56,7 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
     **{
         status: {
             "description": reason,
-            "content": {
-                "application/json": {
-                    "schema": {"type": "object", "properties": {"error": {"type": "string"}}}
-                }
-            },
+            "content": {"application/json": {"schema": _object(error={"type": "string"})}},
         }
         for status, reason in _REFUSALS.items()
     },
@@ -227,13 +228,16 @@ def _refuse_constant(name: str) -> float:
 def _request_schema(features: Features) -> dict[str, Any]:
     """Describe what /predict takes, for its page."""
     fields = features.fields
-    kinds: dict[str, dict[str, Any]] = {name: {"type": "string"} for name in features.text}
+    texts = [{"type": "string"}, {"type": "array", "items": {"type": ["string", "null"]}}]
+    optional = {features.text[place] for place in features.layout.optional}
+    kinds: dict[str, dict[str, Any]] = {}
+    for name in dict.fromkeys([*features.text, *fields.compared_texts]):
+        is_needed = name in features.text and name not in optional
+        kinds[name] = {"anyOf": texts if is_needed else [*texts, {"type": "null"}]}
     kinds |= {field.name: {"type": ["string", "number", "null"]} for field in fields.categorical}
     kinds |= {field.name: {"type": ["number", "null"]} for field in fields.numeric}
     if fields.time is not None:
         kinds[fields.time.name] = {"type": ["string", "number", "null"]}
-    kinds = {name: {"type": ["string", "null"]} for name in fields.compared_texts} | kinds
-    row = {"type": "object", "properties": kinds, "required": list(kinds)}
-    rows = {"type": "object", "properties": {"rows": {"type": "array", "items": row}}}
-    schema = {"anyOf": [row, {**rows, "required": ["rows"]}]}
+    row = _object(**kinds)
+    schema = {"anyOf": [row, _object(rows={"type": "array", "items": row})]}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}

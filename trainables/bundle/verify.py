@@ -56,7 +56,7 @@ def verify_bundle(
     check_files(folder, manifest)
     check_graph(folder / MODEL_FILE)
     predictor = Predictor(folder, num_threads=1)
-    read = {"text": predictor.features.text, "fields": predictor.features.fields.names}
+    read = predictor.features.to_columns()
     if read != manifest.columns:
         raise ValueError(
             f"bundle {folder}: features.json reads {read}, but the manifest says "
@@ -109,6 +109,7 @@ def describe_bundle(folder: str | Path) -> dict[str, Any]:
         "task": manifest.task.get("kind"),
         "text columns": list(manifest.columns["text"]),
         "fields": list(manifest.columns["fields"]),
+        "compared": list(manifest.columns["compared"]),
         "encoder": manifest.encoder.get("name"),
         "max tokens": manifest.encoder.get("max_tokens"),
         "precision": manifest.compression.get("precision"),

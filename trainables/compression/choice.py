@@ -61,12 +61,14 @@ def _explain_nearest(
     missed = [_misses(candidate, config) for candidate in candidates]
     nearest = min(range(len(candidates)), key=lambda i: sum(missed[i].values()))
     limits = ", ".join(f"{name} {getattr(config, name):g}" for name in missed[nearest])
+    less_sure = "lower its confidence, " if config.confidence > 0.5 else ""
     which = "that limit" if len(missed[nearest]) == 1 else "these limits"
     return (
         f"none of {len(candidates)} candidates is within the limits; nearest is "
         f"{candidates[nearest].name} ({_facts(candidates[nearest], config, metric)}), beyond "
         f"{limits}; "
-        f"raise {which} under compression, or try other layer_fractions and keep_fractions"
+        f"raise {which} under compression, {less_sure}or try other layer_fractions and "
+        "keep_fractions"
     )
 
 
@@ -75,8 +77,8 @@ def _facts(candidate: Candidate, config: CompressionConfig, metric: str) -> str:
     direction = "worse" if candidate.metric_drop > 0 else "better"
     sure = ""
     if config.confidence > 0.5:
-        most = f"{candidate.metric_drop_at_most:.4f}"
-        sure = f", at most {most} worse with {config.confidence:.0%} confidence"
+        most = max(candidate.metric_drop_at_most, 0.0)
+        sure = f", at most {most:.4f} worse with {config.confidence:.0%} confidence"
     return (
         f"{metric} {candidate.metrics[metric]:.4f} ({change} {direction} than uncompressed{sure}), "
         f"{candidate.latency_ms:.2f} ms, {candidate.size_mb:.1f} MB"

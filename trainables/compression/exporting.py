@@ -93,8 +93,15 @@ def export_all(
             shapes=shapes,
             steps=(*before, (step, metrics)),
             probabilities=probabilities,
-            drop_at_most=winner.drop_at_most(metrics, probabilities, config.confidence),
+            drop_at_most=drop_at_most(metrics, probabilities),
         )
+
+    def drop_at_most(metrics: dict[str, float], probabilities: np.ndarray) -> float:
+        drop = winner.drop(metrics)
+        # Drawing costs more than measuring, and what is beyond the limit already stays there.
+        if config.confidence == 0.5 or drop > config.max_metric_drop:
+            return drop
+        return winner.drop_at_most(probabilities, config.confidence)
 
     def is_good_enough(item: Exported) -> bool:
         return item.drop_at_most <= config.max_metric_drop

@@ -120,7 +120,7 @@ def _draft(
         name=request.output.name,
         created=utc_now(),
         task=dataclasses.asdict(info.setup.task),
-        columns={"text": winner.features.text, "fields": winner.features.fields.names},
+        columns=winner.features.to_columns(),
         encoder={
             "name": info.setup.encoder.name,
             "fingerprint": info.setup.encoder_fingerprint,

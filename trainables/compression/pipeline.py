@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from trainables.bundle.export import check_output
@@ -75,6 +76,11 @@ def compress(  # noqa: PLR0913 - the fields of a CompressionJob, by name
         winner = load_winner(
             checkpoint, text_columns=text_columns, metric=metric, data_folder=data_folder
         )
+        if config.confidence > 0.5 and len(np.unique(winner.validation.groups)) < 2:
+            raise ValueError(
+                f"compression.confidence is {config.confidence}, but all validation rows are of "
+                "one group, so that nothing can be drawn from them; use 0.5, or split otherwise"
+            )
         if config.trim_vocabulary:
             winner = winner.with_trimmed_vocabulary(config.frequent_pieces)
         winner.trim_positions()
@@ -86,7 +92,7 @@ def compress(  # noqa: PLR0913 - the fields of a CompressionJob, by name
             exported += model.exported
             candidates += _measure(winner, model.exported, timer)
             _remove_hopeless(model.exported, candidates, config, timer)
-            tell(_describe(model, metric))
+            tell(_describe(model, config, metric))
         chosen, reason = choose(candidates, config, metric)
         if chosen is not None:
             probabilities = exported[chosen].probabilities
@@ -147,7 +153,7 @@ def _measure(winner: Winner, exported: Sequence[Exported], timer: LatencyTimer) 
     ]
 
 
-def _describe(model: Shrunk, metric: str) -> str:
+def _describe(model: Shrunk, config: CompressionConfig, metric: str) -> str:
     shape = model.shape
     name = (
         f"{say_layers(shape.layers)} at {shape.keep_fraction:.0%}" if shape.layers else "exported"
@@ -157,6 +163,9 @@ def _describe(model: Shrunk, metric: str) -> str:
     # The last of them is the smallest.
     value = model.exported[-1].steps[-1][1][metric]
     verdict = "" if model.is_good_enough else ", which is beyond max_metric_drop"
+    if verdict and config.confidence > 0.5:
+        least = min(item.drop_at_most for item in model.exported)
+        verdict = f", which may lose {least:.4f}, beyond max_metric_drop"
     return f"{name}: {metric} {value:.4f}{verdict}"
 
 

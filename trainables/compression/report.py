@@ -90,7 +90,14 @@ class CompressionReport:
             TypeError: if a field is missing or unknown.
         """
         candidates = tuple(
-            Candidate(**{**candidate, "steps": tuple((name, m) for name, m in candidate["steps"])})
+            # Reports of the time before there was a confidence were of 0.5.
+            Candidate(
+                **{
+                    "metric_drop_at_most": candidate["metric_drop"],
+                    **candidate,
+                    "steps": tuple((name, m) for name, m in candidate["steps"]),
+                }
+            )
             for candidate in raw["candidates"]
         )
         return cls(**{**raw, "candidates": candidates})

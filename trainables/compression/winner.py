@@ -106,21 +106,16 @@ class Winner:
         """Return how much worse the study's metric is than before anything was done."""
         return self.goodness(self.baseline) - self.goodness(metrics)
 
-    def drop_at_most(
-        self, metrics: Mapping[str, float], probabilities: np.ndarray, confidence: float
-    ) -> float:
-        """Return what that is no more than, as sure as asked.
+    def drop_at_most(self, probabilities: np.ndarray, confidence: float) -> float:
+        """Return what that is no more than, by the paired bootstrap.
 
         Args:
-            metrics: Of a smaller model.
-            probabilities: What it gives for the validation rows.
-            confidence: From 0.5, which asks for the drop itself, to below 1.
+            probabilities: What a smaller model gives for the validation rows.
+            confidence: How sure that is, above 0.5 and below 1.
 
         Raises:
             ValueError: if the validation rows are of one group, which nothing can be drawn from.
         """
-        if confidence == 0.5:
-            return self.drop(metrics)
         metric, rows = METRICS[self.metric], self.validation
         low, high = bootstrap_difference(
             metric,

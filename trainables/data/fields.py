@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -206,13 +206,12 @@ class Fields:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All columns that are read."""
-        times = () if self.time is None else (self.time.name,)
-        return (*self._values, *times, *self.compared_texts)
+        """The columns that are fields, in their order."""
+        return (*self._values, *(() if self.time is None else (self.time.name,)))
 
     @property
     def compared_texts(self) -> tuple[str, ...]:
-        """The columns that are read as texts, and only to be compared."""
+        """The columns that are read as texts to be compared, whether or not a model reads them."""
         names = (name for pair in self.comparisons for name in pair.names)
         return tuple(dict.fromkeys(name for name in names if name not in self._values))
 
@@ -227,10 +226,20 @@ class Fields:
         """How many codes and numbers they make."""
         return FieldShapes(
             num_codes=tuple(NUM_SPECIAL + len(field.values) for field in self.categorical),
-            num_numbers=2 * len(self.numeric)
-            + (0 if self.time is None else self.time.width)
-            + sum(pair.width for pair in self.comparisons),
+            num_numbers=self.width + sum(pair.width for pair in self.comparisons),
         )
+
+    @property
+    def width(self) -> int:
+        """Numbers of numeric columns and the time, before those of comparisons."""
+        return 2 * len(self.numeric) + (0 if self.time is None else self.time.width)
+
+    def places_of_comparisons(self) -> Iterator[tuple[Comparison, slice]]:
+        """Yield what is compared, and which of a row's numbers it gives."""
+        start = self.width
+        for pair in self.comparisons:
+            yield pair, slice(start, start + pair.width)
+            start += pair.width
 
     def encode(
         self,
@@ -307,16 +316,15 @@ class Fields:
                     first=_finite(time["first"]),
                     last=_finite(time["last"]),
                 ),
-                comparisons=tuple(
-                    _comparison(item)
-                    # Rows that were prepared before there were any have none.
-                    for item in raw.get("comparisons", ())
-                ),
+                comparisons=tuple(_comparison(item) for item in raw["comparisons"]),
             )
         except (KeyError, TypeError, OverflowError) as error:
             raise ValueError(f"fields can't be read: {error!r}") from error
         if len(set(fields.names)) < len(fields.names):
             raise ValueError("fields can't be read: a column is there twice")
+        pairs = [frozenset(pair.names) for pair in fields.comparisons]
+        if len(set(pairs)) < len(pairs) or any(len(pair) < 2 for pair in pairs):
+            raise ValueError("fields can't be read: a pair is compared twice, or one with itself")
         if any(not field.scale > 0 for field in fields.numeric):
             raise ValueError("fields can't be read: a numeric column's scale isn't above 0")
         numeric = {field.name for field in fields.numeric}

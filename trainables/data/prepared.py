@@ -150,7 +150,8 @@ class PreparedData:
         """
         description = _read_description(folder)
         try:
-            fields = Fields.from_dict(description["fields"])
+            # What was prepared before columns were compared doesn't say so.
+            fields = Fields.from_dict({"comparisons": [], **description["fields"]})
             layout = _layout(description["layout"])
             arrays = {name: _map_array(folder, name) for name in ARRAYS}
             if description["has_propensities"]:

@@ -69,7 +69,7 @@ def write_prepared(
             for block in row_blocks(len(order)):
                 file.append(array[order[block]])
     fields = table.fields.fit(np.flatnonzero(table.split == 0), table.impressions)
-    _write_fields(table.fields, order, fields, folder)
+    _write_fields(table, order, fields, folder)
     _write_rows(table.texts, table.fields, order, folder / TEXTS_FILE)
     training = table.split == 0
     impressions = table.impressions[training].sum(dtype=np.float64)
@@ -143,9 +143,9 @@ def _write_tokens(
             total = offsets[-1:]
 
 
-def _write_fields(raw: RawFields, order: np.ndarray, fields: Fields, folder: Path) -> None:
+def _write_fields(table: "ClickTable", order: np.ndarray, fields: Fields, folder: Path) -> None:
     """Write the rows' codes and numbers, those that there are."""
-    encoded = raw.encode(fields, len(order))
+    encoded = table.fields.encode(fields, table.texts, len(order))
     for name, array in zip(FIELD_ARRAYS, encoded, strict=True):
         if array.size:
             with ArrayFile(folder / f"{name}.npy", array.dtype) as file:

@@ -22,50 +22,6 @@ from trainables.data.text_column import TextColumn, number_rows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RawComparison:
-    """Two columns of n rows that are compared: texts and categories, or numbers."""
-
-    meaning: Comparison
-    """Which columns they are."""
-    columns: tuple[TextColumn, TextColumn] | tuple[np.ndarray, np.ndarray]
-    """Their values, the very arrays of the rows' texts and fields."""
-
-    def take(self, rows: np.ndarray) -> "RawComparison":
-        """Return some rows, in the given order."""
-        first, second = self.columns
-        if isinstance(first, TextColumn):
-            assert isinstance(second, TextColumn)
-            taken = RawComparison(
-                meaning=self.meaning, columns=(first.take(rows), second.take(rows))
-            )
-        else:
-            assert not isinstance(second, TextColumn)
-            taken = RawComparison(
-                meaning=self.meaning, columns=(take_rows(first, rows), take_rows(second, rows))
-            )
-        return taken
-
-    def encode(self) -> np.ndarray:
-        """Compare, float32 (n, width); each two texts once."""
-        compare = COMPARE[self.meaning.kind]
-        first, second = self.columns
-        if not isinstance(first, TextColumn):
-            return compare(first, second).astype(np.float32)
-        assert isinstance(second, TextColumn)
-        # A missing category has code -1.
-        numbers, rows = number_rows([first.codes + 1, second.codes + 1])
-        encoded = np.empty((len(rows), self.meaning.width), np.float32)
-        for block in row_blocks(len(rows)):
-            texts = (
-                [text or "" for text in column.take(rows[block]).arrow().to_pylist()]
-                for column in (first, second)
-            )
-            encoded[block] = compare(*texts)
-        of_rows: np.ndarray = encoded[numbers]
-        return of_rows
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class RawFields:
     """Fields of n rows."""
 
@@ -81,9 +37,10 @@ class RawFields:
     """What the model sees of it."""
     seconds: np.ndarray | None = None
     """float64 (n,): seconds since 1970; None where the model doesn't see them."""
-    comparisons: tuple[RawComparison, ...] = ()
-    """Columns that are compared. As they are those of other fields and texts, two rows that agree
-    on these agree on them."""
+    comparisons: tuple[Comparison, ...] = ()
+    """What is compared: columns of these, or of the rows' texts."""
+    text_names: tuple[str, ...] = ()
+    """Names of the rows' text columns, in order."""
 
     def take(self, rows: np.ndarray) -> "RawFields":
         """Return some rows, in the given order."""
@@ -94,7 +51,8 @@ class RawFields:
             time_name=self.time_name,
             time_parts=self.time_parts,
             seconds=None if self.seconds is None else take_rows(self.seconds, rows),
-            comparisons=tuple(pair.take(rows) for pair in self.comparisons),
+            comparisons=self.comparisons,
+            text_names=self.text_names,
         )
 
     def values(self) -> dict[str, TextColumn | np.ndarray]:
@@ -161,11 +119,18 @@ class RawFields:
             time=None
             if self.seconds is None
             else TimeField.fit(self.time_name, self.time_parts, self.seconds[rows]),
-            comparisons=tuple(pair.meaning for pair in self.comparisons),
+            comparisons=self.comparisons,
         )
 
-    def encode(self, fields: Fields, num_rows: int) -> tuple[np.ndarray, np.ndarray]:
+    def encode(
+        self, fields: Fields, texts: Sequence[TextColumn], num_rows: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Encode all rows, as :meth:`Fields.encode` does; each distinct category once.
+
+        Args:
+            fields: What :meth:`fit` gave.
+            texts: The rows' text columns.
+            num_rows: How many rows there are.
 
         Returns:
             int32 (n, categorical columns); float32 (n, numbers).
@@ -175,14 +140,44 @@ class RawFields:
             # A last entry for the code of a missing category, -1.
             of_distinct = field.encode([*column.distinct.to_pylist(), None])
             codes.append(of_distinct[column.codes])
-        numbers = [
-            field.encode(values) for field, values in zip(fields.numeric, self.numbers, strict=True)
+        # A block at a time and as narrow as it is kept: wide tables of many rows have many numbers.
+        numbers = np.empty((num_rows, fields.shapes.num_numbers), np.float32)
+        for block in row_blocks(num_rows):
+            parts = self._number_parts(fields, block)
+            numbers[block, : fields.width] = stack_numbers(parts, block.stop - block.start)
+        for pair, places in fields.places_of_comparisons():
+            self._compare(pair, texts, numbers[:, places])
+        return stack_codes(codes, num_rows), numbers
+
+    def _number_parts(self, fields: Fields, block: slice) -> list[np.ndarray]:
+        parts = [
+            field.encode(values[block])
+            for field, values in zip(fields.numeric, self.numbers, strict=True)
         ]
         if fields.time is not None:
             assert self.seconds is not None
-            numbers.append(fields.time.encode(self.seconds))
-        numbers += [pair.encode() for pair in self.comparisons]
-        return stack_codes(codes, num_rows), stack_numbers(numbers, num_rows)
+            parts.append(fields.time.encode(self.seconds[block]))
+        return parts
+
+    def _compare(self, pair: Comparison, texts: Sequence[TextColumn], target: np.ndarray) -> None:
+        """Write what two columns share into (n, width); each two texts are compared once."""
+        compare = COMPARE[pair.kind]
+        categories = dict(zip(self.names, self.categories, strict=False))
+        columns = {**dict(zip(self.text_names, texts, strict=False)), **categories}
+        if pair.kind == "number":
+            numbers = dict(zip(self.names[len(self.categories) :], self.numbers, strict=True))
+            for block in row_blocks(len(target)):
+                target[block] = compare(*(numbers[name][block] for name in pair.names))
+            return
+        first, second = (columns[name] for name in pair.names)
+        # A missing category has code -1.
+        places, rows = number_rows([first.codes + 1, second.codes + 1])
+        compared = np.empty((len(rows), pair.width), np.float32)
+        for block in row_blocks(len(rows)):
+            sides = (column.take(rows[block]).arrow().to_pylist() for column in (first, second))
+            compared[block] = compare(*([text or "" for text in side] for side in sides))
+        for block in row_blocks(len(target)):
+            target[block] = compared[places[block]]
 
 
 def category_column(values: pd.Series) -> TextColumn:

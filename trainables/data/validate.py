@@ -1,6 +1,5 @@
 """Check a table's values, and turn them into texts and numbers."""
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -16,7 +15,7 @@ from trainables.data.column_values import (
 )
 from trainables.data.config import Columns, DataConfig
 from trainables.data.problems import BadRows, Problems, unusable
-from trainables.data.raw_fields import RawComparison, RawFields
+from trainables.data.raw_fields import RawFields
 from trainables.data.read import SourceTable
 from trainables.data.row_blocks import take_rows
 from trainables.data.text_column import TextColumn
@@ -124,6 +123,8 @@ def _check_values(problems: Problems, config: DataConfig) -> CheckedRows:
         time_name=(columns.timestamp or "") if columns.time_features else "",
         time_parts=columns.time_features,
         seconds=seconds if columns.time_features else None,
+        comparisons=columns.comparisons,
+        text_names=columns.text,
     )
     return CheckedRows(
         texts=texts,
@@ -131,22 +132,11 @@ def _check_values(problems: Problems, config: DataConfig) -> CheckedRows:
         impressions=impressions,
         groups=groups,
         times=times,
-        fields=dataclasses.replace(fields, comparisons=_compared(columns, texts, fields)),
+        fields=fields,
         propensities=None
         if columns.propensity is None
         else _check_propensities(problems, columns.propensity),
         parts=None if split is None else read_parts(problems, split),
-    )
-
-
-def _compared(
-    columns: Columns, texts: Sequence[TextColumn], fields: RawFields
-) -> tuple[RawComparison, ...]:
-    """Find the columns that are compared; one that is a category too is compared as such."""
-    values = dict(zip(columns.text, texts, strict=False)) | fields.values()
-    return tuple(
-        RawComparison(meaning=pair, columns=(values[pair.first], values[pair.second]))  # type: ignore[arg-type]
-        for pair in columns.comparisons
     )
 
 

@@ -1,5 +1,6 @@
 """What every operation on the fields of a row must do, and what each does."""
 
+import dataclasses
 from typing import get_type_hints
 
 import numpy as np
@@ -11,6 +12,7 @@ from spaces.trial_config import RECORD_SETTINGS, TrialConfig
 from trainables.augmentation import RECORD_OPERATIONS
 from trainables.augmentation.noise import RecordNoise
 from trainables.augmentation.record import EncodedFields
+from trainables.data.comparison import Comparison
 from trainables.data.fields import (
     DAY_S,
     MISSING,
@@ -167,3 +169,37 @@ def test_a_placement_is_never_swapped() -> None:
 
     assert np.array_equal(varied[:, 0], rows(SECONDS)["codes"][:, 0])
     assert not np.array_equal(varied[:, 1], rows(SECONDS)["codes"][:, 1])
+
+
+COMPARED = dataclasses.replace(
+    COLUMNS, comparisons=(Comparison(first="title", second="brand", kind="text"),)
+)
+
+
+def compared_rows() -> dict[str, np.ndarray]:
+    fields = rows(SECONDS)
+    alike = np.tile([0.0, 0.5, 0.25, 0.0], (len(SECONDS), 1)).astype(np.float32)
+    return {**fields, "numbers": np.concatenate([fields["numbers"], alike], axis=1)}
+
+
+def test_a_hidden_category_is_not_compared() -> None:
+    fields = compared_rows()
+
+    varied = noise(COMPARED, category_dropout=0.5)(fields)
+
+    hidden = (varied["codes"][:, 1] == MISSING) & (fields["codes"][:, 1] != MISSING)
+    assert 0.2 < hidden.mean() < 0.5
+    assert (varied["numbers"][hidden, -4:] == [0, 0, 0, 1]).all()
+    shown = varied["codes"][:, 1] != MISSING
+    assert (varied["numbers"][shown, -4:] == [0, 0.5, 0.25, 0]).all()
+    assert np.array_equal(varied["numbers"][:, :-4], fields["numbers"][:, :-4])
+
+
+def test_a_compared_category_is_not_swapped() -> None:
+    fields = compared_rows()
+
+    varied = noise(COMPARED, category_swap=0.5)(fields)
+
+    assert np.array_equal(varied["codes"][:, 1], fields["codes"][:, 1])
+    assert not np.array_equal(varied["codes"][:, 0], fields["codes"][:, 0])
+    assert np.array_equal(varied["numbers"], fields["numbers"])

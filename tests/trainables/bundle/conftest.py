@@ -78,7 +78,7 @@ def write_bundle(
         name=output.name,
         created=utc_now(),
         task={"kind": "ctr"},
-        columns={"text": features.text, "fields": ()},
+        columns=features.to_columns(),
         encoder={"name": "tiny", "fingerprint": "e" * 16, "max_tokens": MAX_TOKENS},
         trial={"learning_rate": 1e-3},
         config_hash="c" * 16,

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import math
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,8 +85,17 @@ class Reader:
             if fields["time"] is not None:
                 found += time_numbers(fields["time"], row[fields["time"]["name"]])
             for pair in fields["comparisons"]:
-                compare = {"number": compared_numbers, "text": compared_texts}[pair["kind"]]
-                found += compare(row[pair["first"]], row[pair["second"]])
+                values = [row[pair["first"]], row[pair["second"]]]
+                if pair["kind"] == "number":
+                    found += compared_numbers(*values)
+                else:
+                    categories = {field["name"] for field in fields["categorical"]}
+                    sides = zip((pair["first"], pair["second"]), values, strict=True)
+                    texts = [
+                        category_text(value) if name in categories else joined(value)
+                        for name, value in sides
+                    ]
+                    found += compared_texts(*texts)
             numbers.append(found)
         return {
             "codes": np.array(codes, np.int64),
@@ -93,12 +104,9 @@ class Reader:
 
     def code(self, field: Mapping[str, Any], row: Mapping[str, Any]) -> int:
         """Return a category's code."""
-        value = row[field["name"]]
-        if value is None or value != value or not str(value).strip():
+        text = category_text(row[field["name"]])
+        if not text:
             return 0
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        text = str(value).strip()
         return 2 + field["values"].index(text) if text in field["values"] else 1
 
     def score(self, rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
@@ -153,16 +161,43 @@ def compared_numbers(first: float | None, second: float | None) -> list[float]:
     return [change, abs(change), 0]
 
 
-def compared_texts(first: str | None, second: str | None) -> list[float]:
-    """Compare two texts, of which none is a number."""
-    words = [
-        ["".join(c for c in word if c.isalnum()) for word in (text or "").casefold().split()]
-        for text in (first, second)
-    ]
+def category_text(value: Any) -> str:  # noqa: ANN401 - whatever a table holds
+    """Return a category's text."""
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = str(value).strip()
+    return re.sub(r"^(-?[0-9]+)\.0$", r"\1", text)
+
+
+def joined(value: str | list[str | None] | None) -> str:
+    """Return a text column's text."""
+    if isinstance(value, list):
+        return "; ".join(text for text in value if text is not None)
+    return value or ""
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words that are compared."""
+    text = unicodedata.normalize("NFKC", text[:500])
+    text = unicodedata.normalize("NFKC", text.casefold()).replace("\u2044", "/")
+    kept = ""
+    for place, c in enumerate(text):
+        around = text[place - 1 : place] + text[place + 1 : place + 2]
+        between_digits = len(around) == 2 and all("0" <= d <= "9" for d in around)
+        if (c in ".,/" and between_digits) or c.isspace() or unicodedata.category(c)[0] in "LMN":
+            kept += c
+    return kept.split()
+
+
+def compared_texts(first: str, second: str) -> list[float]:
+    """Compare two texts."""
+    words = [words_of(text) for text in (first, second)]
     letters = ["".join(each) for each in words]
     if not all(letters):
         return [0, 0, 0, 1]
-    one, other = ({word for word in each if word} for each in words)
+    one, other = map(set, words)
     pieces = [{each[i : i + 3] for i in range(max(len(each) - 2, 1))} for each in letters]
     shared, total = len(pieces[0] & pieces[1]), len(pieces[0]) + len(pieces[1])
     overlap = len(one & other) / min(len(one), len(other))

@@ -91,7 +91,7 @@ def test_nothing_but_a_bundle_is_replaced(bundle: Path, tmp_path: Path) -> None:
 
 def test_the_card_can_hold_any_column_name_and_lineage(bundle: Path, tmp_path: Path) -> None:
     raw = json.loads((bundle / "manifest.json").read_text())
-    raw["columns"] = {"text": ["a|b {x}", 'ti"tle'], "fields": ["price"]}
+    raw["columns"] = {"text": ["a|b {x}", 'ti"tle'], "fields": ["price"], "compared": []}
     raw["lineage"] = {"study": "a | b\n{}"}
     card = model_card(BundleManifest.from_json(json.dumps(raw)))
 

@@ -25,7 +25,7 @@ def test_a_manifest_reads_back_equal(bundle: Path) -> None:
     manifest = read_manifest(bundle)
 
     assert BundleManifest.from_json(manifest.to_json()) == manifest
-    assert manifest.columns == {"text": ("query", "title"), "fields": ()}
+    assert manifest.columns == {"text": ("query", "title"), "fields": (), "compared": ()}
     assert manifest.test_metrics is None
 
 
@@ -98,7 +98,10 @@ def test_a_newer_schema_asks_for_an_upgrade(bundle: Path, edit_manifest: Edit) -
         (lambda raw: raw.update(schema_version=True), "schema_version must be a whole number"),
         (lambda raw: raw.update(name=7), "name must be a str, got 7"),
         (lambda raw: raw.update(files=[]), "files must be a dict"),
-        (lambda raw: raw.update(columns={"text": [], "fields": []}), "columns must be like"),
+        (
+            lambda raw: raw.update(columns={"text": [], "fields": [], "compared": []}),
+            "columns must be like",
+        ),
         (lambda raw: raw["files"]["model.onnx"].update(sha256="00"), "64 hexadecimal digits"),
         (lambda raw: raw["files"]["model.onnx"].update(num_bytes=-1), "num_bytes must be a size"),
         (lambda raw: raw["parity"].update(probabilities=[0.5]), "parity lists differ in length"),

@@ -137,6 +137,8 @@ def test_health_metrics_and_the_page_tell_what_is_served(
     status, schema = ask(address, "/openapi.json")
     row = schema["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
     assert set(row["schema"]["anyOf"][0]["properties"]) == set(predictor.features.columns)
+    answers = schema["paths"]["/predict"]["post"]["responses"]
+    assert {"200", "400", "413", "422", "429"} <= set(answers)
     assert ask(address, "/docs")[0] == 200
     assert ask(address, "/nowhere")[0] == 404
 

@@ -127,8 +127,8 @@ def test_what_is_chosen_is_within_every_limit_and_none_is_clearly_faster(
     ("setting", "problem"),
     [
         ({"max_metric_drop": 1.0}, r"max_metric_drop must be in \[0, 1\)"),
-        ({"confidence": 0.4}, "confidence must be from 0.5 to below 1"),
-        ({"confidence": 1.0}, "confidence must be from 0.5 to below 1"),
+        ({"confidence": 0.4}, "confidence must be from 0.5 to 0.99"),
+        ({"confidence": 0.999}, "confidence must be from 0.5 to 0.99"),
         ({"max_latency_ms": 0.0}, "max_latency_ms must be above 0 or null"),
         ({"max_size_mb": -1.0}, "max_size_mb must be above 0 or null"),
         ({"keep_fractions": ()}, "keep_fractions must list shares"),

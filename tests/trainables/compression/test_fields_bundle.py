@@ -100,7 +100,9 @@ def test_a_bundle_predicts_raw_rows_as_training_did(
     check_parity(Reader(Path(report.bundle)))
     columns = verified.manifest.columns
     assert columns["text"] == (() if inputs == "fields" else ("title", "note"))
-    fields = ("brand", "price", "usual_price", "time", "title", "note")
+    fields = ("brand", "price", "usual_price", "time")
+    compared = ("title / brand", "note / title", "price / usual_price")
+    assert columns["compared"] == (() if inputs == "text" else compared)
     assert columns["fields"] == (() if inputs == "text" else fields)
     if inputs != "text":
         assert last.metrics["roc_auc"] > 0.75

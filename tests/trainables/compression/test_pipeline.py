@@ -19,7 +19,7 @@ from trainables.bundle import Predictor
 from trainables.bundle.manifest import read_manifest
 from trainables.bundle.scoring import score_bundle
 from trainables.bundle.verify import verify_bundle
-from trainables.checkpoint import load_model
+from trainables.checkpoint import load_model, read_checkpoint_info
 from trainables.compression.config import CompressionConfig
 from trainables.compression.pipeline import compress
 from trainables.compression.report import CompressionReport
@@ -76,6 +76,32 @@ def test_the_uncompressed_export_scores_what_training_scored(
     assert report.baseline == pytest.approx(trained, abs=1e-9)
     assert report.candidates[0].metrics == pytest.approx(trained, abs=1e-5)
     assert report.candidates[0].metric_drop == pytest.approx(0, abs=1e-5)
+
+
+def test_a_report_of_before_there_was_a_confidence_is_read(report: CompressionReport) -> None:
+    older = report.to_dict()
+    for candidate in older["candidates"]:
+        del candidate["metric_drop_at_most"]
+
+    assert CompressionReport.from_dict(older) == report
+
+
+def test_one_group_of_validation_rows_gives_no_confidence(checkpoint: Path, tmp_path: Path) -> None:
+    data = PreparedData.open(Path(read_checkpoint_info(checkpoint).setup.data_folder))
+    folder = Path(shutil.copytree(data.folder, tmp_path / data.folder.name))
+    groups = np.load(folder / "groups.npy")
+    np.save(folder / "groups.npy", np.zeros_like(groups))
+
+    with pytest.raises(ValueError, match=r"compression\.confidence is 0\.9, but all validation"):
+        compress(
+            checkpoint,
+            replace(CONFIG, confidence=0.9),
+            tmp_path / "b",
+            text_columns=("title",),
+            metric="roc_auc",
+            lineage={},
+            data_folder=folder,
+        )
 
 
 def test_the_surer_it_has_to_be_the_more_may_be_lost(checkpoint: Path, tmp_path: Path) -> None:

@@ -34,11 +34,12 @@ from trainables.task import TaskConfig
 BRANDS = CategoricalField(name="brand", values=("acme", "zenith"))
 PRICE = NumericField(name="price", center=10.0, scale=2.0)
 TIME = TimeField(name="time", parts=("hour", "weekday", "age"), first=0.0, last=864_000.0)
+TITLE_BRAND = Comparison(first="title", second="brand", kind="text")
 ALL = Fields(
     categorical=(BRANDS,),
     numeric=(PRICE,),
     time=TIME,
-    comparisons=(Comparison(first="title", second="brand", kind="text"),),
+    comparisons=(TITLE_BRAND,),
 )
 
 
@@ -185,6 +186,8 @@ def test_fields_survive_json() -> None:
         {"comparisons": [{"first": "title", "second": "price", "kind": "text"}]},
         {"comparisons": [{"first": "title", "second": "brand", "kind": "number"}]},
         {"comparisons": [{"first": "title"}]},
+        {"comparisons": [{"first": "title", "second": "title", "kind": "text"}]},
+        {"comparisons": [dataclasses.asdict(TITLE_BRAND)] * 2},
     ],
 )
 def test_damaged_fields_are_refused(change: dict[str, object]) -> None:
@@ -211,7 +214,7 @@ def test_a_table_and_a_row_are_encoded_alike(brands: list[Any], seed: int) -> No
     )
     fields = raw.fit(np.arange(len(brands)))
 
-    codes, numbers = raw.encode(fields, len(brands))
+    codes, numbers = raw.encode(fields, (), len(brands))
     served_codes, served_numbers = fields.encode({"brand": brands, "price": prices}, {})
 
     assert codes.tolist() == served_codes.tolist()
@@ -246,16 +249,9 @@ COLUMNS = Columns(
 )
 
 
-def test_rows_prepared_before_there_were_comparisons_are_read() -> None:
-    older = ALL.to_dict()
-    del older["comparisons"]
-
-    assert Fields.from_dict(older).comparisons == ()
-
-
 def test_a_compared_text_is_read_but_is_no_field_itself() -> None:
     assert ALL.compared_texts == ("title",)
-    assert ALL.names == ("brand", "price", "time", "title")
+    assert ALL.names == ("brand", "price", "time")
     # Two for the price, five for the time, four for the comparison.
     assert ALL.shapes.num_numbers == 11
 
@@ -271,7 +267,7 @@ def test_columns_are_compared_alike_in_a_table_and_in_a_row(tmp_path: Path) -> N
     found = load_clicks(DataConfig(path=str(path), columns=columns), TaskConfig())
 
     fields = found.fields.fit(np.arange(60))
-    _, numbers = found.fields.encode(fields, 60)
+    _, numbers = found.fields.encode(fields, found.texts, 60)
     rows = {name: frame[name].tolist() for name in frame}
     _, served = fields.encode(rows, {"title": rows["title"]})
     assert numbers.tolist() == served.tolist()
@@ -293,7 +289,7 @@ def test_csv_and_parquet_give_the_same_fields(tmp_path: Path) -> None:
     assert tables[0].fingerprint == tables[1].fingerprint
     fields = tables[0].fields.fit(np.arange(60))
     assert [field.values for field in fields.categorical] == [("brand 0", "brand 1", "brand 2")]
-    encoded = [each.fields.encode(fields, 60) for each in tables]
+    encoded = [each.fields.encode(fields, each.texts, 60) for each in tables]
     for one, other in zip(*encoded, strict=True):
         assert np.array_equal(one, other)
 
@@ -337,3 +333,35 @@ def test_extreme_numbers_stay_finite(prices: list[float]) -> None:
     assert math.isfinite(field.center)
     assert 0 < field.scale < math.inf
     assert np.isfinite(encoded).all()
+
+
+@pytest.mark.parametrize("name", ["log.csv", "log.parquet"])
+def test_merged_and_skipped_rows_are_compared_as_they_are_served(tmp_path: Path, name: str) -> None:
+    number = np.arange(120)
+    # Every row twice, but for some whose count is wrong.
+    path = table(tmp_path, name)
+    frame = pd.read_parquet(path) if name.endswith(".parquet") else pd.read_csv(path)
+    frame = pd.concat([frame, frame], ignore_index=True)
+    frame["title"] = [f"Brand {row % 60 % 4} item {row % 60}" for row in number]
+    frame["price"], frame["other"] = 10.0 + number % 60, 12.0 + number % 5
+    frame = frame.assign(clicks=1 - number % 2, impressions=np.where(number % 40 == 7, -1, 3))
+    frame.to_parquet(path) if name.endswith(".parquet") else frame.to_csv(path, index=False)
+    columns = Columns(
+        text=("title",),
+        clicks="clicks",
+        impressions="impressions",
+        categorical=("brand", "part"),
+        numeric=("price", "other"),
+        compare=(("title", "brand"), ("title", "part"), ("price", "other")),
+    )
+    config = DataConfig(path=str(path), columns=columns, on_bad_row="skip", max_bad_share=0.5)
+
+    found = load_clicks(config, TaskConfig())
+
+    assert len(found) < 120
+    fields = found.fields.fit(np.arange(len(found)))
+    _, numbers = found.fields.encode(fields, found.texts, len(found))
+    rows = frame.take(found.row_ids)
+    served = {column: rows[column].tolist() for column in rows}
+    _, expected = fields.encode(served, {"title": served["title"]})
+    assert numbers.tolist() == expected.tolist()
