@@ -87,12 +87,17 @@ def _describe(path: list[str], detail: Mapping[str, Any], config: type) -> str:
         return f"{where} is missing"
     if kind == "value_error":
         return _own_message(where, str(detail["ctx"]["error"]), found)
+    if kind == "too_long":
+        return f"{where} must have {detail['ctx']['max_length']} values, got {found!r}"
     expected = EXPECTED.get(kind)
     if expected is None and kind == "literal_error":
         expected = str(detail["ctx"]["expected"]).replace("'", "")
     if expected is None:
         return f"{where}: {detail['msg']}, got {found!r}"
-    return f"{where} must be {expected}, got {found!r}{_number_hint(kind, found)}"
+    hint = _number_hint(kind, found)
+    if kind == "tuple_type" and path[-1].isdigit():
+        hint = f"; write lists in a list, [[{found}, ...], ...]"
+    return f"{where} must be {expected}, got {found!r}{hint}"
 
 
 def _number_hint(kind: str, found: object) -> str:

@@ -157,6 +157,14 @@ def test_override_that_fits_nothing_is_named(override: str, message: str) -> Non
         ("resources.workers=0", r"resources\.workers must be at least 1"),
         ("resources.concurrent_trials=many", r"must be a whole number or auto, got 'many'"),
         ("data.columns.text=title", r"data\.columns\.text must be a list, got 'title'"),
+        (
+            "data.columns.compare=[a, b]",
+            r"compare\.0 must be a list, .* write lists in a list, \[\[a",
+        ),
+        (
+            "data.columns.compare=[[a, b, c]]",
+            r"compare\.0 must have 2 values, got \['a', 'b', 'c'\]",
+        ),
         ("data.columns={text: [a]}", r"data\.columns needs label"),
         ("data.split.by=group", r"data\.split\.by is group, but data\.columns names no group"),
         ("data={path: a}", r"data\.columns is missing"),
