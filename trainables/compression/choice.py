@@ -1,12 +1,16 @@
 """Which candidate becomes the bundle."""
 
+import dataclasses
 from collections.abc import Sequence
 
 from trainables.compression.config import CompressionConfig
 from trainables.compression.report import Candidate
 
-LATENCY_NOISE = 0.05
-"""Latencies closer than this share are taken for equal: repeated measurements differ by as much."""
+LATENCY_NOISE = 0.10
+"""Latencies closer than this share are taken for equal: on a busy machine repeated measurements
+differ by as much, and who deploys a bundle would rather have one a third smaller than that."""
+FINALIST_MARGIN = 0.25
+"""What seems slower than the fastest by no more than this share may have had a bad moment."""
 
 
 def choose(
@@ -36,6 +40,14 @@ def choose(
         f"{chosen.name} is the {place} of {len(within)} candidates within the limits: "
         f"{_facts(chosen, config, metric)}"
     )
+
+
+def find_finalists(candidates: Sequence[Candidate], config: CompressionConfig) -> list[int]:
+    """Return the numbers of those that might be chosen if all were timed again."""
+    apart = dataclasses.replace(config, max_latency_ms=None)
+    within = [i for i, candidate in enumerate(candidates) if not _misses(candidate, apart)]
+    fastest = min((candidates[i].latency_ms for i in within), default=0.0)
+    return [i for i in within if candidates[i].latency_ms <= fastest * (1 + FINALIST_MARGIN)]
 
 
 def _misses(candidate: Candidate, config: CompressionConfig) -> dict[str, float]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainables.bundle.latency import time_rows
+from trainables.bundle.latency import ROUNDS, time_rows
 from trainables.bundle.predictor import open_graph
 from trainables.data.row_inputs import RowInputs
 
@@ -38,19 +38,24 @@ class LatencyTimer:
         """The graph that takes part in each turn, and so must stay; None before the first."""
         return None if self._reference is None else self._reference[0]
 
-    def measure(self, graphs: Sequence[Path]) -> list[float]:
-        """Return the median of each graph for one row, in milliseconds."""
+    def measure(self, graphs: Sequence[Path], *, rounds: int = ROUNDS) -> list[float]:
+        """Return the median of each graph for one row, in milliseconds.
+
+        Args:
+            graphs: Take turns.
+            rounds: How often each gets each row.
+        """
         if not graphs:
             return []
         if self._reference is None:
-            times = self._time(graphs)
+            times = self._time(graphs, rounds)
             # The last one: of a model's graphs it is the smallest.
             self._reference = (graphs[-1], times[-1])
             return times
         path, then = self._reference
-        now, *times = self._time([path, *graphs])
+        now, *times = self._time([path, *graphs], rounds)
         return [each * then / now for each in times]
 
-    def _time(self, graphs: Sequence[Path]) -> list[float]:
+    def _time(self, graphs: Sequence[Path], rounds: int) -> list[float]:
         sessions = [open_graph(path, num_threads=1) for path in graphs]
-        return time_rows(sessions, self._inputs, self._rows)
+        return time_rows(sessions, self._inputs, self._rows, rounds=rounds)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from trainables.bundle.export import check_output
-from trainables.compression.choice import choose
+from trainables.compression.choice import choose, find_finalists
 from trainables.compression.config import CompressionConfig
 from trainables.compression.exporting import Exported
 from trainables.compression.ladder import descend
@@ -24,6 +24,8 @@ from trainables.compression.winner import Winner, load_winner
 
 DOCUMENTS_MB = 0.03
 """Manifest, model card and features of a bundle, about."""
+FINAL_ROUNDS = 12
+"""How often a finalist gets each row; the many others, while the search goes on, fewer times."""
 
 
 def compress(  # noqa: PLR0913 - the fields of a CompressionJob, by name
@@ -93,6 +95,7 @@ def compress(  # noqa: PLR0913 - the fields of a CompressionJob, by name
             candidates += _measure(winner, model.exported, timer)
             _remove_hopeless(model.exported, candidates, config, timer)
             tell(_describe(model, config, metric))
+        _time_finalists(exported, candidates, config, timer)
         chosen, reason = choose(candidates, config, metric)
         if chosen is not None:
             probabilities = exported[chosen].probabilities
@@ -151,6 +154,19 @@ def _measure(winner: Winner, exported: Sequence[Exported], timer: LatencyTimer) 
         )
         for item, latency in zip(exported, latencies, strict=True)
     ]
+
+
+def _time_finalists(
+    exported: Sequence[Exported],
+    candidates: list[Candidate],
+    config: CompressionConfig,
+    timer: LatencyTimer,
+) -> None:
+    """Time those that might be chosen again, side by side and more often."""
+    finalists = find_finalists(candidates, config)
+    graphs = [exported[number].graph for number in finalists]
+    for number, latency in zip(finalists, timer.measure(graphs, rounds=FINAL_ROUNDS), strict=True):
+        candidates[number] = dataclasses.replace(candidates[number], latency_ms=latency)
 
 
 def _describe(model: Shrunk, config: CompressionConfig, metric: str) -> str:

@@ -6,7 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainables.compression.choice import LATENCY_NOISE, choose
+from trainables.compression.choice import (
+    FINALIST_MARGIN,
+    LATENCY_NOISE,
+    choose,
+    find_finalists,
+)
 from trainables.compression.config import CompressionConfig
 from trainables.compression.report import Candidate
 
@@ -50,6 +55,15 @@ def test_of_about_equally_fast_ones_the_smallest_is_chosen() -> None:
     candidates = _candidates((0, 2.00, 60), (0, 2.05, 20), (0, 2.5, 5))
 
     assert choose(candidates, CompressionConfig(), "roc_auc")[0] == 1
+
+
+def test_finalists_are_those_that_may_have_been_timed_in_a_bad_moment() -> None:
+    slow = 2.0 * (1 + FINALIST_MARGIN)
+    candidates = _candidates((0, 2.0, 60), (0, slow - 0.1, 20), (0, slow + 0.1, 5), (0.1, 1, 1))
+
+    # Also where the limit says that both are too slow: it is what they are timed for.
+    assert find_finalists(candidates, CompressionConfig(max_latency_ms=1.0)) == [0, 1]
+    assert find_finalists(_candidates((0.1, 1, 1)), CompressionConfig()) == []
 
 
 def test_a_limit_of_latency_or_size_may_decide() -> None:
