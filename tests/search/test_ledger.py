@@ -255,5 +255,5 @@ def test_newer_schema_is_refused(tmp_path: Path) -> None:
     db.execute("PRAGMA user_version = 99")
     db.close()
 
-    with pytest.raises(ValueError, match="schema version 99, this program knows 2"):
+    with pytest.raises(ValueError, match="schema version 99, this program knows 3"):
         Ledger.open(tmp_path)
