@@ -32,7 +32,8 @@ FREE_TO_CHANGE = (
 """What a resume may change: nothing that decides about a trial's result or its end, but for what
 ends the whole search, nor about a point that was drawn. (How many points TPE draws at random before
 it learns from results depends on ``search.trials``, so more of them may change which points come
-next; the members of a population wait for each other, so that ``pbt`` can't have more.) The data may lie elsewhere, because what it holds is compared."""
+next; the members of a population wait for each other, so that ``pbt`` can't have more.) The data
+may lie elsewhere, because what it holds is compared."""
 
 
 def find_changes(stored: StudyConfig, given: StudyConfig) -> list[str]:
