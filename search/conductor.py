@@ -100,9 +100,7 @@ class Conductor:
             budget_bytes=search.checkpoint_budget_gb * 1e9,
             winners=config.winners,
         )
-        self._generations = Generations(
-            config, setup, ledger, self._keeper, self._checkpoints, on_event
-        )
+        self._generations = Generations(config, setup, ledger, self._checkpoints, on_event)
         self._live: set[int] = set()
         self._waiting: list[int] = []
         self._next_number = 0
@@ -197,7 +195,7 @@ class Conductor:
         return step
 
     def _next_step(self) -> NextStep | None:
-        """Return the next step; None: a trial was taken over, so there is another one."""
+        """Return the next step; None: what was found led to none, so there is another one."""
         if self.is_hopeless:
             return "end"
         self._settle_budgets()
@@ -209,8 +207,8 @@ class Conductor:
                 return self._assign(number)
         if not self._tried_all:
             point = self._search.next_point(self._next_number)
-            if point is not None:
-                return self._start(point, self._config.search.seed, repeats=None)
+            # With no point left, what has waited for new trials may go on.
+            return None if point is None else self._start(point, self._config.search.seed)
         if self._is_search_over and (repeat := self._next_repeat()) is not None:
             return self._repeat(repeat)
         return "wait" if self._live else "end"
@@ -256,7 +254,7 @@ class Conductor:
             self._keeper.tidy(number)
             self._tell("stopped", number)
 
-    def _start(self, point: Point, seed: int, *, repeats: int | None) -> Assignment | None:
+    def _start(self, point: Point, seed: int, *, repeats: int | None = None) -> Assignment | None:
         """Add a trial; return it to be taken up, or None if it was taken over."""
         trial = TrialConfig(**point, epochs=self._config.search.epochs, seed=seed)  # type: ignore[arg-type]
         config_hash, number = self._setup.config_hash(trial), self._next_number

@@ -9,7 +9,7 @@ from search.events import OnEvent, StudyEvent
 from search.failures import StudyHaltedError, is_disk_full
 from search.formatting import trial_name
 from search.ledger import GENERATION_FACT, Ledger, Successor
-from search.retention import CheckpointKeeper
+from search.retention import is_whole
 from search.schedulers.pbt import PopulationBased, choose_exploits
 from search.study_config import StudyConfig
 from search.trial_record import Continuation, StoredCheckpoint, TrialRecord
@@ -52,7 +52,6 @@ class Generations:
         config: StudyConfig,
         setup: TrialSetup,
         ledger: Ledger,
-        keeper: CheckpointKeeper,
         checkpoints: Path,
         on_event: OnEvent,
     ) -> None:
@@ -62,14 +61,12 @@ class Generations:
             config: The study.
             setup: What its trials share.
             ledger: Knows which generations were decided before.
-            keeper: Finds the members' whole checkpoints.
             checkpoints: Folder that holds a folder for each trial.
             on_event: Told who continues whom.
         """
         self._config = config
         self._setup = setup
         self._ledger = ledger
-        self._keeper = keeper
         self._checkpoints = checkpoints
         self._on_event = on_event
         self._rungs = frozenset(rungs_of(config))
@@ -137,15 +134,15 @@ class Generations:
     ) -> Successor | None:
         """Copy the first donor whose checkpoint is whole; without one the loser stays."""
         for donor in donors:
-            whole, _damaged = self._keeper.choose_resumable(donor)
-            if whole is None or whole.epoch != epoch:
+            kept = donor.checkpoints[-1] if donor.checkpoints else None
+            if kept is None or kept.epoch != epoch or not is_whole(kept):
                 continue
             point = perturb(self._config.space, donor.params, rng)
             trial = dataclasses.replace(donor.config, **point)  # type: ignore[arg-type]
             config_hash = self._setup.config_hash(trial)
             folder = checkpoint_folder(self._checkpoints / trial_name(number), epoch)
             try:
-                checkpoint = _hand_over(whole, folder, trial, config_hash)
+                checkpoint = _hand_over(kept, folder, trial, config_hash)
             except (ValueError, FileNotFoundError):
                 # Damaged in a way that its size doesn't show.
                 continue

@@ -139,18 +139,27 @@ def hand_over(source: Path, folder: Path, trial: TrialConfig, config_hash: str) 
     partial = folder.with_name(folder.name + ".partial")
     for old in (partial, folder):
         shutil.rmtree(old, ignore_errors=True)
-    shutil.copytree(source, partial, copy_function=_link, ignore=shutil.ignore_patterns(INFO_FILE))
-    _write_info(partial, dataclasses.replace(info, trial=trial, config_hash=config_hash))
-    partial.rename(folder)
+    try:
+        _link_files(source, partial)
+        (partial / INFO_FILE).unlink()
+        _write_info(partial, dataclasses.replace(info, trial=trial, config_hash=config_hash))
+        partial.rename(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     return CheckpointRecord(path=str(folder), epoch=info.epoch, num_bytes=folder_bytes(folder))
 
 
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        # Another file system, or one that knows no hard links.
-        shutil.copy2(source, target)
+def _link_files(source: Path, target: Path) -> None:
+    for parent, _, names in os.walk(source):
+        below = target / Path(parent).relative_to(source)
+        below.mkdir(parents=True)
+        for name in names:
+            try:
+                os.link(Path(parent) / name, below / name)
+            except OSError:
+                # Another file system, or one that knows no hard links.
+                shutil.copy2(Path(parent) / name, below / name)
 
 
 def _write_info(folder: Path, info: CheckpointInfo) -> None:

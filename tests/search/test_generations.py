@@ -1,5 +1,6 @@
 """Populations: members wait, the worst make room, and no kill changes what is decided."""
 
+import errno
 import random
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from search.budgets import REACHED_FACT
 from search.conductor import Assignment, Conductor
 from search.earlier_studies import NUM_POINTS, EarlierStudies, read_earlier
 from search.events import StudyEvent
+from search.failures import StudyHaltedError
 from search.generations import has_waiting_members
 from search.ledger import GENERATION_FACT, Ledger, Successor
 from search.search_trials import SearchTrials
@@ -87,6 +89,16 @@ def test_what_is_decided_does_not_depend_on_how_many_train_at_a_time(tmp_path: P
 
     assert one == three == all_at_once
     assert len(one) == NUM_MEMBERS + 4
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_space_of_few_points_is_a_smaller_population(tmp_path: Path, size: int) -> None:
+    space = "space={dropout: {choice: [0.1, 0.2, 0.3, 0.4, 0.5]}, method: full}"
+    trials = run(study(*PBT[:2], "search.algorithm=grid", space), tmp_path, size=size)
+
+    assert len(without_replaced(trials)) == 5
+    assert len(trials) == 8
+    assert {trial.state for trial in without_replaced(trials)} == {"completed"}
 
 
 def test_members_wait_until_all_have_come_and_go_on_from_their_checkpoints(tmp_path: Path) -> None:
@@ -276,14 +288,39 @@ def test_with_no_whole_checkpoint_of_a_better_one_the_worst_goes_on(tmp_path: Pa
 
         assert [assignment.number for assignment in going_on] == [0, 1, 2, 3]
         assert going_on[0].resume_from is None
-        assert [event.message for event in events if event.kind == "warning"] == [
+        warnings = [event.message for event in events if event.kind == "warning"]
+        assert warnings[0] == (
             "trial 3 is among the worst after epoch 1, but goes on: no better one's checkpoint is "
             "whole"
-        ]
+        )
+        assert warnings[1].startswith("trial 0's checkpoint of epoch 1 is damaged")
+        assert len(warnings) == 2
         # What it trains again was decided, so that it doesn't wait for it anew.
         again = conductor.report(0, result(going_on[0], 1))
         assert again == "continue"
         assert conductor.report(0, result(going_on[0], 2)) == "stop"
+
+
+def test_a_full_disk_halts_the_study_and_nothing_is_decided(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    config = population("search.trials=4")
+    with Ledger.create(tmp_path, {}) as ledger:
+        conductor = conduct(config, ledger, tmp_path)
+        give_first_reports(conductor, [0.9, 0.8, 0.7, 0.6])
+        with monkeypatch.context() as full:
+            full.setattr("os.link", refuse)
+            full.setattr("shutil.copy2", refuse)
+            with pytest.raises(StudyHaltedError, match=r"disk is full: .*trial-0004.*--resume"):
+                conductor.ask()
+        assert {trial.state for trial in ledger.trials()} == {"running"}
+        assert list((tmp_path / "checkpoints" / "trial-0004").iterdir()) == []
+    with Ledger.open(tmp_path) as ledger:
+        take(conduct(config, ledger, tmp_path))
+        assert say_continuation(ledger.trial(4)) == "continues trial 0 from epoch 1"
 
 
 def test_a_successor_that_fails_goes_on_from_its_own_checkpoints(tmp_path: Path) -> None:
