@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from search.earlier_studies import EarlierStudies, FetchedTrial
 from search.events import OnEvent, StudyEvent, ignore_event
 from search.failures import StudyHaltedError, read_failure
 from search.formatting import trial_name
+from search.generations import Generations
 from search.ledger import Ledger
 from search.retention import CheckpointKeeper
 from search.search_trials import SearchTrials
@@ -25,6 +26,7 @@ from search.trial_record import (
     StoredCheckpoint,
     TrialRecord,
     TrialState,
+    say_continuation,
 )
 from spaces.trial_config import TrialConfig
 from trainables.metrics import METRICS
@@ -62,6 +64,9 @@ class Conductor:
     trials count as they ended, interrupted ones are the first to be asked for, from their last
     checkpoints. When the search is over, its best trials are trained again with other seeds; of
     these neither algorithm nor scheduler learns.
+
+    A member of a population that has to wait for the others is one that was interrupted: its
+    process is told to stop, and when its generation is decided it goes on as interrupted ones do.
     """
 
     def __init__(
@@ -95,6 +100,7 @@ class Conductor:
             budget_bytes=search.checkpoint_budget_gb * 1e9,
             winners=config.winners,
         )
+        self._generations = Generations(config, setup, ledger, self._checkpoints, on_event)
         self._live: set[int] = set()
         self._waiting: list[int] = []
         self._next_number = 0
@@ -108,7 +114,9 @@ class Conductor:
     def _replay(self) -> None:
         trials = self._ledger.all_trials()
         for trial in trials:
-            if trial.repeats is None:
+            if trial.continues is not None:
+                self._search.adopt_successor(trial.number)
+            elif trial.repeats is None:
                 self._search.adopt(trial.number, dict(trial.params))
                 self._search.count(is_left_out=trial.is_left_out)
             if trial.state == "running":
@@ -130,8 +138,12 @@ class Conductor:
         self._search.report(report.number, report.epoch, score, self._costs(report.metrics))
         lost = trial.state == "failed"
         self._budgets.note_report(report.number, None if lost else score, report.seconds)
+        if report.epoch < trial.last_epoch:
+            return
         # A report and the end that it led to are in the ledger together, so no state is behind.
-        if trial.state != "running" and report.epoch == trial.last_epoch:
+        if trial.state == "running":
+            self._generations.pause(report.number, report.epoch)
+        else:
             self._tell_end(report.number, trial.state)
 
     @property
@@ -183,29 +195,66 @@ class Conductor:
         return step
 
     def _next_step(self) -> NextStep | None:
-        """Return the next step; None: a trial was taken over, so there is another one."""
+        """Return the next step; None: what was found led to none, so there is another one."""
         if self.is_hopeless:
             return "end"
         self._settle_budgets()
+        if self._is_generation_complete:
+            self._replace_worst()
         for number in self._waiting:
             if self._may_run(number):
                 self._waiting.remove(number)
                 return self._assign(number)
         if not self._tried_all:
             point = self._search.next_point(self._next_number)
-            if point is not None:
-                return self._start(point, self._config.search.seed, repeats=None)
+            # With no point left, what has waited for new trials may go on.
+            return None if point is None else self._start(point, self._config.search.seed)
         if self._is_search_over and (repeat := self._next_repeat()) is not None:
             return self._repeat(repeat)
         return "wait" if self._live else "end"
 
     def _may_run(self, number: int) -> bool:
         """Return whether a trial may go on that no process works on."""
+        if number in self._generations.waiting:
+            return False
         if number in self._search:
             return not self._budgets.stops_running
         return not self._budgets.is_time_up()
 
-    def _start(self, point: Point, seed: int, *, repeats: int | None) -> Assignment | None:
+    @property
+    def _is_generation_complete(self) -> bool:
+        """Whether all members of a population that are alive have come to the rung."""
+        if not self._generations.waiting or not self._tried_all:
+            return False
+        waiting = set(self._generations.waiting)
+        return not any(
+            number in self._search and number not in waiting
+            for number in (*self._live, *self._waiting)
+        )
+
+    def _replace_worst(self) -> None:
+        """Decide about a complete generation: new trials take the places of its worst members."""
+        members = self._generations.waiting
+        # With patience at its end nothing new starts.
+        successors = self._generations.decide(
+            self._next_number, replaces=self._budgets.reached is None
+        )
+        self._next_number += len(successors)
+        for new in successors:
+            self._search.adopt_successor(new.number)
+            self._waiting.append(new.number)
+        replaced = {new.continues.replaces for new in successors}
+        self._end_waiting([number for number in members if number in replaced])
+
+    def _end_waiting(self, numbers: Sequence[int]) -> None:
+        """Tell the end of members that waited and were stopped, in the order of their reports."""
+        for number in numbers:
+            self._waiting.remove(number)
+            self._tell_end(number, "stopped")
+            self._keeper.tidy(number)
+            self._tell("stopped", number)
+
+    def _start(self, point: Point, seed: int, *, repeats: int | None = None) -> Assignment | None:
         """Add a trial; return it to be taken up, or None if it was taken over."""
         trial = TrialConfig(**point, epochs=self._config.search.epochs, seed=seed)  # type: ignore[arg-type]
         config_hash, number = self._setup.config_hash(trial), self._next_number
@@ -235,7 +284,8 @@ class Conductor:
     def _find_known(self, config_hash: str, *, is_repeat: bool, number: int) -> FetchedTrial | None:
         """Return what an earlier study has of an equal trial, its checkpoint copied already."""
         known = self._known.get((config_hash, is_repeat))
-        if known is None:
+        # A member that waits for others goes on from a training state, which isn't kept.
+        if known is None or self._config.search.scheduler == "pbt":
             return None
         return known.fetch(self._config.search.metric, self._checkpoints / trial_name(number))
 
@@ -275,11 +325,16 @@ class Conductor:
         text = f"training again with {seeds} other seed{'s' if seeds > 1 else ''}: trials {numbers}"
         self._on_event(StudyEvent(kind="note", message=text))
 
-    def _assign(self, number: int) -> Assignment:
-        starts = self._ledger.add_start(number)
+    def _assign(self, number: int) -> Assignment | None:
+        """Return a trial to be taken up; None if it has failed, for lack of what it began with."""
         trial = self._ledger.trial(number)
-        again = "" if starts == 1 else f".{starts}"
         whole, damaged = self._keeper.choose_resumable(trial)
+        if whole is None and trial.continues is not None:
+            text = f"it {say_continuation(trial)}, and no checkpoint of either is left"
+            self._end_failed(number, text, is_ill=False)
+            return None
+        starts = self._ledger.add_start(number)
+        again = "" if starts == 1 else f".{starts}"
         self._live.add(number)
         self._tell("started", number)
         for checkpoint in damaged:
@@ -333,15 +388,26 @@ class Conductor:
             number=number, epoch=epoch, metrics=metrics, seconds=seconds, decision=decision
         )
         self._ledger.add_report(report, record, state)
-        if state != "running":
-            self._live.discard(number)
-            self._tell_end(number, state)
+        goes_on = state == "running" and not self._generations.pause(number, epoch)
+        self._take_back(number, state, goes_on=goes_on)
         self._settle_budgets()
         self._keeper.tidy(number)
         self._tell("reported", number)
         if state in ("completed", "stopped"):
             self._tell(state, number)
-        return "continue" if state == "running" else "stop"
+        elif not goes_on:
+            self._tell("paused", number)
+        return "continue" if goes_on else "stop"
+
+    def _take_back(self, number: int, state: TrialState, *, goes_on: bool) -> None:
+        """Note that a process is done with a trial that has ended, or waits for others."""
+        if goes_on:
+            return
+        self._live.discard(number)
+        if state == "running":
+            self._waiting.append(number)
+        else:
+            self._tell_end(number, state)
 
     def _note_report(
         self, number: int, epoch: int, metrics: Mapping[str, float], seconds: float
@@ -375,6 +441,8 @@ class Conductor:
             return f"reported no {metric}; it reported {', '.join(metrics) or 'nothing'}"
         if not math.isfinite(metrics[metric]):
             return f"diverged: {metric} is {metrics[metric]} after epoch {epoch}"
+        if epoch < trial.first_epoch:
+            return f"reported epoch {epoch}, but it {say_continuation(trial)}"
         if epoch > trial.last_epoch + 1:
             return f"reported epoch {epoch} after epoch {trial.last_epoch}; the one between is lost"
         return None
@@ -415,11 +483,12 @@ class Conductor:
         self._waiting.append(number)
         self._tell("retried", number, reason)
 
-    def _end_failed(self, number: int, error: str) -> None:
+    def _end_failed(self, number: int, error: str, *, is_ill: bool = True) -> None:
+        """Note that a trial has failed for good; is_ill: perhaps others of the study would, too."""
         self._ledger.add_failure(number, error, final=True)
         self._live.discard(number)
         # A study whose search has found something is not ill.
-        self._num_failed += number in self._search
+        self._num_failed += is_ill and number in self._search
         self._tell_end(number, "failed")
         self._keeper.tidy(number)
         self._tell("failed", number, error)
@@ -456,10 +525,15 @@ class Conductor:
         if reached := self._budgets.settle():
             text = f"the search ends: {reached.reason}"
             self._on_event(StudyEvent(kind="note", message=text))
+        if self._budgets.stops_running and (members := self._generations.waiting):
+            # Their last report was the one at which running trials stop.
+            self._ledger.stop_waiting(members)
+            self._generations.release()
+            self._end_waiting(members)
 
     def _tell(
         self,
-        kind: Literal["started", "reported", "completed", "stopped", "retried", "failed"],
+        kind: Literal["started", "reported", "paused", "completed", "stopped", "retried", "failed"],
         number: int,
         message: str = "",
     ) -> None:

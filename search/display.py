@@ -17,7 +17,7 @@ from search.events import StudyEvent
 from search.formatting import format_duration, format_metric, format_params
 from search.study_config import StudyConfig
 from search.study_plan import count_repeats, count_trials
-from search.trial_record import TrialRecord, say_trial
+from search.trial_record import TrialRecord, say_continuation, say_trial, without_replaced
 from trainables.metrics import METRICS
 
 PLAIN_INTERVAL_S = 30.0
@@ -92,7 +92,8 @@ def seconds_left(
     epochs = [report.seconds for trial in trials for report in trial.reports]
     if not epochs:
         return None
-    ended = [trial.last_epoch for trial in trials if trial.state != "running"]
+    members = without_replaced(trials)
+    ended = [trial.last_epoch for trial in members if trial.state != "running"]
     usual = sum(ended) / len(ended) if ended else goal.num_epochs
     started = sum(
         max(goal.num_epochs - trial.last_epoch, 0) for trial in trials if trial.state == "running"
@@ -114,11 +115,14 @@ def count_ended(trials: Sequence[TrialRecord]) -> dict[str, int]:
 def describe_counts(trials: Sequence[TrialRecord], goal: StudyGoal, num_live: int) -> str:
     """Write how many trials run, ended and failed in one line."""
     searched, again = apart(trials)
-    ended = count_ended(searched)
+    members = without_replaced(searched)
+    ended = count_ended(members)
     text = (
         f"{sum(ended.values())}/{goal.num_trials} trials: {num_live} running, "
         f"{ended['completed']} done, {ended['stopped']} stopped early, {ended['failed']} failed"
     )
+    if len(members) < len(searched):
+        text += f", {len(searched) - len(members)} replaced"
     if again:
         text += f"; {sum(count_ended(again).values())} trained again"
     return text
@@ -150,6 +154,8 @@ def describe_end(trial: TrialRecord, goal: StudyGoal) -> str:
     if report is not None:
         line += f", {goal.metric} {format_metric(report.metrics[goal.metric])}"
     line += f", {format_duration(trial.seconds)} ({format_params(trial.params)})"
+    if trial.continues is not None:
+        line += f", {say_continuation(trial)}"
     if trial.state == "failed" and trial.error:
         line += f": {_last_line(trial.error)}"
     return line
@@ -171,7 +177,7 @@ def draw(
 ) -> RenderableType:
     """Draw the study as it stands, for a screen; ``live`` are the trials that processes work on."""
     searched, again = apart(trials)
-    counts = count_ended(searched)
+    counts = count_ended(without_replaced(searched))
     head = Table.grid(padding=(0, 2))
     head.add_row(
         Text(goal.name, style="bold"),

@@ -195,6 +195,8 @@ def read_earlier(
                 data.get("fingerprint") == data_fingerprint
                 and ledger.fact("encoder_fingerprint") == encoder_fingerprint
             )
+        # One that continues another, with other values, says nothing of its own point.
+        trials = [trial for trial in trials if trial.continues is None]
         searched = [trial for trial in trials if trial.repeats is None]
         found = {}
         if libraries == library_versions():

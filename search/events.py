@@ -7,9 +7,18 @@ from typing import Literal
 from search.trial_record import TrialRecord
 
 EventKind = Literal[
-    "started", "reported", "completed", "stopped", "retried", "failed", "note", "warning"
+    "started",
+    "reported",
+    "paused",
+    "completed",
+    "stopped",
+    "retried",
+    "failed",
+    "note",
+    "warning",
 ]
-"""What happened: to a trial, or to the study (note), or what is odd about it (warning)."""
+"""What happened: to a trial, or to the study (note), or what is odd about it (warning). A trial
+that paused waits for the others of its population."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

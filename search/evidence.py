@@ -151,7 +151,12 @@ def read_evidence(folder: Path) -> StudyEvidence:
         ranking=ranking,
         front=_front(ranking, trials, config),
         confirmation=find_confirmation(everything, config),
-        importances=measure_importances(trials, config.space, METRICS[config.search.metric]),
+        # What one reached that continues another is not the merit of its own values.
+        importances=measure_importances(
+            [trial for trial in trials if trial.continues is None],
+            config.space,
+            METRICS[config.search.metric],
+        ),
         repeats={trial.number: trial for trial in everything if trial.repeats is not None},
         compressions={
             number: CompressionReport.from_dict(entry["report"])

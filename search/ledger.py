@@ -3,9 +3,9 @@
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -20,18 +20,46 @@ from search.ledger_file import (
     existing_ledger,
     take_lock,
 )
-from search.trial_record import ReportRecord, StoredCheckpoint, TrialRecord, TrialState
+from search.trial_record import (
+    Continuation,
+    ReportRecord,
+    StoredCheckpoint,
+    TrialRecord,
+    TrialState,
+)
 from spaces.parameters import Value
 from spaces.trial_config import TrialConfig
 from trainables.trial_setup import CheckpointRecord
 
-TRIAL_COLUMNS = (
-    "number, params, config, config_hash, state, starts, failures, error, created_at, ended_at, "
-    "repeats, reused"
+TRIAL_QUERY = (
+    "SELECT number, params, config, config_hash, state, starts, failures, error, created_at, "
+    "ended_at, repeats, reused, continues, epoch, replaces "
+    "FROM trials LEFT JOIN continuations ON trial = number"
 )
+
+GENERATION_FACT = "generation"
+"""Of a population's ledger: the epoch up to which it is decided whose place others take."""
 
 UNWRITABLE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_IOERR)
 """SQLite's errors of the world around it: the disk is full, locked by another program, broken."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Successor:
+    """A new trial that takes the place of another one in a population."""
+
+    number: int
+    """The new trial."""
+    params: Mapping[str, Value]
+    """Its point."""
+    config: TrialConfig
+    """All that it is told."""
+    config_hash: str
+    """Of everything that determines it but for the weights with which it begins."""
+    continues: Continuation
+    """Where it begins, and whom it replaces."""
+    checkpoint: CheckpointRecord
+    """Its first one: the other trial's weights and training state, in a folder of its own."""
 
 
 class Ledger:
@@ -175,25 +203,14 @@ class Ledger:
             reused: The trial of an earlier study that it is taken over from, if any.
             left_out: Why it is stopped before its first step, if it is.
         """
-        now = time.time()
         with self._transaction() as db:
+            _insert_trial(db, number, params, config, config_hash)
             db.execute(
-                "INSERT INTO trials "
-                "(number, params, config, config_hash, state, error, created_at, ended_at, "
-                "repeats, reused) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    number,
-                    json.dumps(dict(params)),
-                    json.dumps(asdict(config)),
-                    config_hash,
-                    "running" if left_out is None else "stopped",
-                    left_out,
-                    now,
-                    None if left_out is None else now,
-                    repeats,
-                    reused,
-                ),
+                "UPDATE trials SET repeats = ?, reused = ?, error = ? WHERE number = ?",
+                (repeats, reused, left_out, number),
             )
+            if left_out is not None:
+                _end_trial(db, number, "stopped")
 
     def add_start(self, number: int) -> int:
         """Note that a process takes a trial up; return how often one did."""
@@ -230,28 +247,54 @@ class Ledger:
                 ),
             )
             if checkpoint is not None:
-                db.execute(
-                    "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, 1)",
-                    (
-                        self._stored(Path(checkpoint.path)),
-                        report.number,
-                        checkpoint.epoch,
-                        checkpoint.num_bytes,
-                    ),
-                )
+                self._insert_checkpoint(db, report.number, checkpoint)
             if state != "running":
+                _end_trial(db, report.number, state)
+
+    def _insert_checkpoint(
+        self, db: sqlite3.Connection, number: int, checkpoint: CheckpointRecord
+    ) -> None:
+        db.execute(
+            "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, 1)",
+            (
+                self._stored(Path(checkpoint.path)),
+                number,
+                checkpoint.epoch,
+                checkpoint.num_bytes,
+            ),
+        )
+
+    def add_generation(self, epoch: int, successors: Sequence[Successor]) -> None:
+        """Note what becomes of a population after an epoch, all or nothing.
+
+        Args:
+            epoch: Up to it everything is decided now.
+            successors: New trials, each with its first checkpoint, and by that the stopped ones.
+        """
+        with self._transaction() as db:
+            for new in successors:
+                _insert_trial(db, new.number, new.params, new.config, new.config_hash)
+                begun = new.continues
                 db.execute(
-                    "UPDATE trials SET state = ?, ended_at = ? WHERE number = ?",
-                    (state, now, report.number),
+                    "INSERT INTO continuations VALUES (?, ?, ?, ?)",
+                    (new.number, begun.number, begun.epoch, begun.replaces),
                 )
+                self._insert_checkpoint(db, new.number, new.checkpoint)
+                _stop_after_report(db, begun.replaces)
+            db.execute(
+                "INSERT OR REPLACE INTO facts VALUES (?, ?)", (GENERATION_FACT, json.dumps(epoch))
+            )
+
+    def stop_waiting(self, numbers: Sequence[int]) -> None:
+        """Note that trials which no process works on are stopped after their last reports."""
+        with self._transaction() as db:
+            for number in numbers:
+                _stop_after_report(db, number)
 
     def end_trial(self, number: int, state: TrialState) -> None:
         """Note how a trial ended."""
         with self._transaction() as db:
-            db.execute(
-                "UPDATE trials SET state = ?, ended_at = ? WHERE number = ?",
-                (state, time.time(), number),
-            )
+            _end_trial(db, number, state)
 
     def add_failure(self, number: int, error: str, *, final: bool) -> None:
         """Note that a trial failed, and whether that was its last try."""
@@ -340,9 +383,7 @@ class Ledger:
         # Outside an explicit transaction each query would see another moment of a running study.
         self._db.execute("BEGIN")
         try:
-            rows = self._db.execute(
-                f"SELECT {TRIAL_COLUMNS} FROM trials ORDER BY number"
-            ).fetchall()
+            rows = self._db.execute(f"{TRIAL_QUERY} ORDER BY number").fetchall()
             reports: dict[int, list[ReportRecord]] = {row[0]: [] for row in rows}
             for report in self.reports():
                 reports[report.number].append(report)
@@ -359,9 +400,7 @@ class Ledger:
         Raises:
             KeyError: if there is none of that number.
         """
-        row = self._db.execute(
-            f"SELECT {TRIAL_COLUMNS} FROM trials WHERE number = ?", (number,)
-        ).fetchone()
+        row = self._db.execute(f"{TRIAL_QUERY} WHERE number = ?", (number,)).fetchone()
         if row is None:
             raise KeyError(number)
         reports = self._db.execute(
@@ -376,6 +415,41 @@ class Ledger:
         absolute = path.absolute()
         folder = self._folder.absolute()
         return str(absolute.relative_to(folder) if absolute.is_relative_to(folder) else absolute)
+
+
+def _insert_trial(
+    db: sqlite3.Connection,
+    number: int,
+    params: Mapping[str, Value],
+    config: TrialConfig,
+    config_hash: str,
+) -> None:
+    db.execute(
+        "INSERT INTO trials (number, params, config, config_hash, state, created_at) "
+        "VALUES (?, ?, ?, ?, 'running', ?)",
+        (
+            number,
+            json.dumps(dict(params)),
+            json.dumps(asdict(config)),
+            config_hash,
+            time.time(),
+        ),
+    )
+
+
+def _end_trial(db: sqlite3.Connection, number: int, state: TrialState) -> None:
+    db.execute(
+        "UPDATE trials SET state = ?, ended_at = ? WHERE number = ?", (state, time.time(), number)
+    )
+
+
+def _stop_after_report(db: sqlite3.Connection, number: int) -> None:
+    db.execute(
+        "UPDATE reports SET decision = 'stop' WHERE position = "
+        "(SELECT MAX(position) FROM reports WHERE trial = ?)",
+        (number,),
+    )
+    _end_trial(db, number, "stopped")
 
 
 def _report_record(row: tuple[Any, ...]) -> ReportRecord:
@@ -405,6 +479,9 @@ def _trial_record(
         ended_at=row[9],
         repeats=row[10],
         reused=row[11],
+        continues=None
+        if row[12] is None
+        else Continuation(number=row[12], epoch=row[13], replaces=row[14]),
         reports=tuple(sorted(reports, key=lambda report: report.epoch)),
         checkpoints=tuple(checkpoints),
     )

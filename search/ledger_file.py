@@ -9,10 +9,18 @@ from typing import IO
 
 LEDGER_FILE = "ledger.db"
 LOCK_FILE = "study.lock"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 APPLICATION_ID = 0x434C4B54  # "CLKT", by which SQLite files tell whose they are
 
-SCHEMA = """
+CONTINUATIONS = """continuations (
+    trial INTEGER PRIMARY KEY,
+    continues INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    replaces INTEGER NOT NULL UNIQUE
+)"""
+"""The table that schema version 2 lacked: which trials began with another one's checkpoint."""
+
+SCHEMA = f"""
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE trials (
     number INTEGER PRIMARY KEY,
@@ -51,6 +59,7 @@ CREATE TABLE compressions (
     report TEXT NOT NULL,
     created_at REAL NOT NULL
 );
+CREATE TABLE {CONTINUATIONS};
 """
 
 
@@ -63,17 +72,24 @@ def existing_ledger(folder: Path) -> Path:
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
-    """Open and check a ledger. Durable before a method returns: WAL with full synchronization."""
+    """Open and check a ledger. Durable before a method returns: WAL with full synchronization.
+
+    One of schema version 2 gets the table that it lacks; opened to be read it stays as it is, and
+    an empty table beside it stands in.
+    """
     uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}"
     try:
         # Transactions are begun by hand; another process's write is waited for.
         db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30.0)
         application = db.execute("PRAGMA application_id").fetchone()[0]
         version = db.execute("PRAGMA user_version").fetchone()[0]
-        if application == APPLICATION_ID and version == SCHEMA_VERSION and not read_only:
+        is_known = application == APPLICATION_ID and version in (2, SCHEMA_VERSION)
+        if is_known and not read_only:
             db.executescript(
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;"
             )
+        if is_known and version == 2:
+            version = _add_continuations(db, read_only=read_only)
     except sqlite3.Error as error:
         raise ValueError(f"can't open {path} as a study's ledger: {error}") from error
     if application != APPLICATION_ID:
@@ -86,6 +102,18 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
             "use the version of clicktune that wrote it"
         )
     return db
+
+
+def _add_continuations(db: sqlite3.Connection, *, read_only: bool) -> int:
+    """Bring a ledger of schema version 2 to the present one; return that."""
+    if read_only:
+        db.execute(f"CREATE TEMPORARY TABLE {CONTINUATIONS}")
+        return SCHEMA_VERSION
+    db.executescript(
+        f"BEGIN IMMEDIATE; CREATE TABLE {CONTINUATIONS}; "
+        f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+    )
+    return SCHEMA_VERSION
 
 
 def take_lock(folder: Path) -> IO[str]:

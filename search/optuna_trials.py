@@ -73,6 +73,9 @@ def freeze_trial(
         name: distribution_of(space.parameters[name]) for name in trial.params
     }
     attributes = {"trial": trial.number, "config_hash": trial.config_hash}
+    if trial.continues is not None:
+        attributes["continues"] = trial.continues.number
+        attributes["continues_from_epoch"] = trial.continues.epoch
     if trial.error:
         attributes["error"] = trial.error
     return optuna.trial.create_trial(

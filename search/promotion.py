@@ -27,7 +27,7 @@ from search.formatting import format_duration, format_metric, trial_name
 from search.leaderboard import Standing
 from search.ledger import Ledger
 from search.study_config import StudyConfig
-from search.trial_record import say_trial
+from search.trial_record import TrialRecord, say_trial
 from trainables.bundle.verify import VerifyResult, verify_bundle
 from trainables.compression.report import CompressionReport
 from trainables.data.store import DATA_FOLDER
@@ -206,12 +206,20 @@ def _job(
             "study": config.name,
             "trial": winner.trial.number,
             **({} if winner.trial.repeats is None else {"repeats_trial": winner.trial.repeats}),
+            **_continued(winner.trial),
             "seed": winner.trial.config.seed,
             "epoch": winner.epoch,
             "params": dict(winner.trial.params),
         },
         num_threads=len(os.sched_getaffinity(0)) if alone else cores,
     )
+
+
+def _continued(trial: TrialRecord) -> dict[str, int]:
+    """Say what a trial continued, whose hyperparameters were others."""
+    if (begun := trial.continues) is None:
+        return {}
+    return {"continues_trial": begun.number, "continues_from_epoch": begun.epoch}
 
 
 def _describe(number: int, report: CompressionReport, metric: str) -> str:

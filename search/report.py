@@ -13,7 +13,7 @@ from search.final_scores import LABELS
 from search.formatting import format_change, format_duration, format_metric, format_value
 from search.study_config import dump_study
 from search.summary import format_interval, summarize
-from search.tables import STATE_WORDS
+from search.tables import say_state
 from trainables.metrics import METRICS
 
 
@@ -46,7 +46,7 @@ def render_report(evidence: StudyEvidence) -> str:
         charts=draw_all(evidence),
         counts=count_ended(evidence.trials),
         labels=LABELS,
-        state_words=STATE_WORDS,
+        say_state=say_state,
         # A report is passed on; the folders of the machine that wrote it are nobody's business.
         study=dump_study(without_paths(evidence.config)),
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),

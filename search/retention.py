@@ -73,8 +73,7 @@ class CheckpointKeeper:
         for checkpoint in reversed(trial.checkpoints):
             if not checkpoint.resumable:
                 continue
-            has_state = (checkpoint.path / TRAINING_FOLDER).is_dir()
-            if has_state and _size(checkpoint.path) == checkpoint.num_bytes:
+            if is_whole(checkpoint):
                 return checkpoint, damaged
             self.drop(checkpoint)
             damaged.append(checkpoint)
@@ -138,6 +137,12 @@ class CheckpointKeeper:
         self._ledger.shrink_checkpoint(checkpoint.path, max(rest, 0))
         if training.is_dir():
             _delete(training)
+
+
+def is_whole(checkpoint: StoredCheckpoint) -> bool:
+    """Return whether a checkpoint has its training state, and all its files their sizes."""
+    has_state = (checkpoint.path / TRAINING_FOLDER).is_dir()
+    return has_state and _size(checkpoint.path) == checkpoint.num_bytes
 
 
 def _subfolders(folder: Path) -> list[Path]:

@@ -7,12 +7,18 @@ from typing import Literal
 from spaces.parameters import Value
 
 AlgorithmName = Literal["grid", "random", "sobol", "tpe", "gp", "cmaes", "nsga2"]
-SchedulerName = Literal["none", "asha", "hyperband", "median"]
+SchedulerName = Literal["none", "asha", "hyperband", "median", "pbt"]
 
 ObjectiveName = Literal["latency_ms", "size_mb", "train_seconds"]
 """What a search may keep low beside its metric."""
 
-SINGLE_OBJECTIVE: tuple[AlgorithmName | SchedulerName, ...] = ("gp", "cmaes", "hyperband", "median")
+SINGLE_OBJECTIVE: tuple[AlgorithmName | SchedulerName, ...] = (
+    "gp",
+    "cmaes",
+    "hyperband",
+    "median",
+    "pbt",
+)
 """Algorithms and schedulers that know one objective alone."""
 
 TAKES_GRIDS: tuple[AlgorithmName, ...] = ("grid", "random", "sobol")
@@ -23,8 +29,12 @@ SCHEDULER_SETTINGS: dict[SchedulerName, tuple[str, ...]] = {
     "asha": ("grace_epochs", "reduction_factor"),
     "hyperband": ("grace_epochs", "reduction_factor", "brackets"),
     "median": ("grace_epochs", "min_peers"),
+    "pbt": ("perturbation_epochs", "exploit_fraction"),
 }
 """Which settings each scheduler reads; the others have no effect on it."""
+
+SMALLEST_POPULATION = 4
+"""Members of which a quarter is one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,10 +49,13 @@ class SearchConfig:
     scheduler: SchedulerName = "asha"
     """none: every trial runs to its end; asha: successive halving (Li et al. 2020); hyperband: that
     in brackets of different grace epochs (Li et al. 2018); median: stops what is worse than the
-    median of the others (Golovin et al. 2017). With several objectives asha orders a rung by
-    non-domination (Schmucker et al. 2021)."""
+    median of the others (Golovin et al. 2017); pbt: population based training (Jaderberg et al.
+    2017), whose worst trials make room for copies of the best, trained on with other
+    hyperparameters. With several objectives asha orders a rung by non-domination (Schmucker et al.
+    2021)."""
     trials: int = 24
-    """Trials of the study; a finite space may have fewer points."""
+    """Trials of the study; a finite space may have fewer points. pbt: the members of the
+    population, without those that take another one's place."""
     epochs: int = 3
     """Passes over the training rows of a trial that isn't stopped early."""
     metric: str = "roc_auc"
@@ -70,6 +83,12 @@ class SearchConfig:
     all, up to the one that stops no trial."""
     min_peers: int = 5
     """median: other trials that must have reached an epoch before a trial is stopped after it."""
+    perturbation_epochs: int = 1
+    """pbt: epochs after which the members wait for each other, and the worst are replaced; and so
+    on after as many again."""
+    exploit_fraction: float = 0.25
+    """pbt: share of the members that is replaced then, and share of the best that they are replaced
+    by."""
     target: float | None = None
     """Value of the metric at which the search ends; running trials stop at their next report."""
     max_hours: float | None = None
@@ -88,15 +107,18 @@ class SearchConfig:
     warm_start: tuple[str, ...] = ()
     """Folders of earlier studies. The best points of each come first, after ``start_from``; tpe, gp
     and cmaes learn from all their trials on the same data; and a trial that one of them ran to its
-    end, with equal settings, data, encoder, seed and software, is taken over instead of run."""
+    end, with equal settings, data, encoder, seed and software, is taken over instead of run, except
+    with pbt, whose members have to wait for each other."""
     default_trial: bool = True
     """Whether the first trial after those of ``start_from`` is the default configuration:
     ClickTune's own values where the space has them, else a prior, the middle of a range, the first
-    of the choices, or the most layers. What the search finds is measured against it."""
+    of the choices, or the most layers. What the search finds is measured against it. With pbt it is
+    a member as the others, and is replaced if it is among the worst."""
     confirm_trials: int = 3
     """How many of the best trials (at least ``winners``), and the default, are trained again to
     their end with other seeds, once the search is over. Their means choose the winner: the best of
-    many trials is also the luckiest. 0: none, and the search's own values choose."""
+    many trials is also the luckiest. 0: none, and the search's own values choose; with pbt it has
+    to be, because hyperparameters that change during training are no configuration to repeat."""
     confirm_seeds: int = 2
     """With how many other seeds; from 2 on there are intervals."""
     max_failures: int = 1
@@ -114,6 +136,7 @@ class SearchConfig:
             ("reduction_factor", 2),
             ("grace_epochs", 1),
             ("brackets", 1),
+            ("perturbation_epochs", 1),
             ("min_peers", 1),
             ("patience", 1),
             ("confirm_trials", 0),
@@ -143,8 +166,34 @@ class SearchConfig:
                 f"{self.epochs} epochs, so {self.scheduler} would never stop one; lower it, or "
                 "write scheduler: none"
             )
-
         self._check_objectives()
+        if not 0 < self.exploit_fraction <= 0.5:
+            raise ValueError(
+                f"search.exploit_fraction must be above 0 and at most 0.5, got "
+                f"{self.exploit_fraction}; the replaced and those that replace them are different "
+                "members"
+            )
+        if self.scheduler == "pbt":
+            self._check_population()
+
+    def _check_population(self) -> None:
+        if self.trials < SMALLEST_POPULATION:
+            raise ValueError(
+                f"search.scheduler is pbt, whose population has at least {SMALLEST_POPULATION} "
+                f"members, but search.trials is {self.trials}; raise it, or use scheduler asha"
+            )
+        if self.perturbation_epochs > self.epochs:
+            raise ValueError(
+                f"search.perturbation_epochs is {self.perturbation_epochs}, but a trial has only "
+                f"{self.epochs} epochs, so pbt would never replace one; lower it, or write "
+                "scheduler: none"
+            )
+        if self.confirm_trials:
+            raise ValueError(
+                f"search.confirm_trials is {self.confirm_trials}, but with scheduler pbt "
+                "hyperparameters change during training, and training one configuration again "
+                "doesn't repeat that; write confirm_trials: 0"
+            )
 
     def _check_objectives(self) -> None:
         if len(set(self.objectives)) < len(self.objectives):

@@ -44,12 +44,13 @@ class SearchTrials:
         self._scheduler = SCHEDULERS[search.scheduler](search)
         self._start_points = all_start_points(config, earlier)
         self._places: dict[int, int] = {}
+        self._successors: set[int] = set()
         self._num_left_out = 0
         self._left_out_in_a_row = 0
         self._exhausted = False
 
     def __contains__(self, number: int) -> bool:
-        return number in self._places
+        return number in self._places or number in self._successors
 
     @property
     def all_tried(self) -> bool:
@@ -78,6 +79,13 @@ class SearchTrials:
         self._algorithm.adopt(place, point)
         self._places[number] = place
 
+    def adopt_successor(self, number: int) -> None:
+        """Know a trial that continues another one: no point of the algorithm's, nor told to it.
+
+        Its score is the merit of several configurations, one after the other.
+        """
+        self._successors.add(number)
+
     def over_limit(self, trial: TrialConfig) -> str | None:
         """Say which limit a trial's model would exceed, if one."""
         if not self._config.search.needs_shape_costs:
@@ -91,6 +99,9 @@ class SearchTrials:
 
     def report(self, number: int, epoch: int, score: float, costs: Sequence[float]) -> Decision:
         """Tell a trial's score after an epoch, and return what the scheduler decides."""
+        if number in self._successors:
+            # They follow all others, so that these have their numbers as places.
+            return self._scheduler.report(number, epoch, score, costs)
         place = self._places[number]
         decision = self._scheduler.report(place, epoch, score, costs)
         self._algorithm.tell_report(place, epoch, score)
@@ -100,4 +111,6 @@ class SearchTrials:
         self, number: int, state: TrialState, score: float | None, costs: Sequence[float]
     ) -> None:
         """Tell how a trial ended."""
+        if number in self._successors:
+            return
         self._algorithm.tell(self._places[number], state, score, costs)

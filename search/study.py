@@ -22,6 +22,7 @@ from search.earlier_studies import (
 )
 from search.events import OnEvent, StudyEvent, ignore_event
 from search.failures import StudyHaltedError
+from search.generations import has_waiting_members
 from search.ledger import Ledger
 from search.machines import cluster_capacity, settle_precision_there, with_gpu_memory
 from search.results import StudyResult, StudyStatus, read_result
@@ -42,6 +43,7 @@ from search.study_plan import (
     make_plan,
 )
 from search.task_checks import check_lessons
+from search.trial_record import without_replaced
 from trainables.augmentation.models import check_models
 from trainables.bundle.export import library_versions
 from trainables.deepspeed_config import settle_precision
@@ -384,10 +386,13 @@ class Study:
             and all(trial.state != "running" for trial in trials if trial.repeats is not None)
             and not missing_repeats(trials, self.config)
         )
-        num_trained = sum(not trial.is_left_out for trial in searched)
+        num_trained = sum(not trial.is_left_out for trial in without_replaced(searched))
         if all_ended and all_confirmed and num_trained >= count_trials(self.config):
             return True
         if reached is None or not (all_confirmed or reached.is_time):
+            return False
+        if has_waiting_members(ledger, self.config):
+            # Killed before it noted that the budget stops them too.
             return False
         text = f"the search has ended: {reached.reason}; with another search.{reached.name}"
         on_event(StudyEvent(kind="note", message=f"{text} it would go on"))

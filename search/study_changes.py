@@ -6,6 +6,7 @@ from typing import Any
 from search.ledger import Ledger
 from search.study_config import StudyConfig, parse_study, study_to_dict
 from search.study_plan import count_trials
+from search.trial_record import without_replaced
 
 FREE_TO_CHANGE = (
     "search.trials",
@@ -31,12 +32,17 @@ FREE_TO_CHANGE = (
 """What a resume may change: nothing that decides about a trial's result or its end, but for what
 ends the whole search, nor about a point that was drawn. (How many points TPE draws at random before
 it learns from results depends on ``search.trials``, so more of them may change which points come
-next.) The data may lie elsewhere, because what it holds is compared."""
+next; the members of a population wait for each other, so that ``pbt`` can't have more.) The data
+may lie elsewhere, because what it holds is compared."""
 
 
 def find_changes(stored: StudyConfig, given: StudyConfig) -> list[str]:
     """List the settings in which two studies differ and may not, with both values."""
-    return _changes(study_to_dict(stored), study_to_dict(given), "")
+    changes = _changes(study_to_dict(stored), study_to_dict(given), "")
+    before, now = stored.search.trials, given.search.trials
+    if stored.search.scheduler == "pbt" and before != now:
+        changes.append(f"search.trials, the population of pbt, is {before} there and {now} here")
+    return changes
 
 
 def _changes(stored: Any, given: Any, path: str) -> list[str]:  # noqa: ANN401 - plain values
@@ -69,7 +75,8 @@ def check_folder(folder: Path, config: StudyConfig, *, resume: bool) -> None:
     """
     with Ledger.read(folder) as ledger:
         stored = parse_study(ledger.fact("config"), source=f"the study in {folder}")
-        num_ended = sum(trial.state != "running" for trial in ledger.trials())
+        members = without_replaced(ledger.trials())
+        num_ended = sum(trial.state != "running" for trial in members)
     changes = find_changes(stored, config)
     if changes:
         raise ValueError(

@@ -23,6 +23,7 @@ from search.task_checks import check_task
 from spaces.given_points import complete_point, complete_points
 from spaces.grids import grid_combinations
 from spaces.parameters import Value
+from spaces.perturbation import CHANGEABLE, changeable
 from spaces.space import Space
 from spaces.spelling import nearest
 from spaces.trial_config import TrialConfig
@@ -133,6 +134,13 @@ class StudyConfig:
                 "search.algorithm is cmaes, which needs a number that every trial has, but "
                 f"space varies only {', '.join(self.space.parameters)}; give one of them as "
                 "uniform, log_uniform or int without when, or use algorithm tpe"
+            )
+        if self.search.scheduler == "pbt" and not changeable(self.space):
+            raise ValueError(
+                "search.scheduler is pbt, which changes hyperparameters while trials train, but "
+                f"space varies only {', '.join(self.space.parameters)}; vary one of "
+                f"{', '.join(CHANGEABLE)}, on which no other one's when depends, or use scheduler "
+                "asha"
             )
         self._check_grids()
         self._check_inputs()

@@ -14,7 +14,7 @@ from cluster.resources import Capacity, MemoryNeed, fit_trials
 from search.algorithms import LARGEST_ENUMERATION, effective_key
 from search.schedulers import SCHEDULERS
 from search.schedulers.hyperband import bracket_graces
-from search.search_config import SearchConfig
+from search.search_config import SMALLEST_POPULATION, SearchConfig
 from search.study_config import StudyConfig
 from spaces.grids import grid_combinations
 from spaces.space import Space
@@ -206,7 +206,9 @@ def _notes_on_ends(search: SearchConfig, num_trials: int, rungs: tuple[int, ...]
         f"search.{name} is {getattr(search, name)}, but scheduler {search.scheduler} doesn't use it"
         for name in search.unused_settings()
     ]
-    if search.scheduler != "none" and not rungs:
+    if search.scheduler == "pbt":
+        notes += _notes_on_population(search, num_trials)
+    elif search.scheduler != "none" and not rungs:
         notes.append(
             f"{search.scheduler} stops no trial: search.grace_epochs is {search.grace_epochs} and "
             f"a trial has {search.epochs} epochs"
@@ -228,6 +230,21 @@ def _notes_on_ends(search: SearchConfig, num_trials: int, rungs: tuple[int, ...]
             f"search.patience is {search.patience}, but there are only {num_trials} trials"
         )
     return notes
+
+
+def _notes_on_population(search: SearchConfig, num_trials: int) -> list[str]:
+    """Say why a population never replaces a member, if so."""
+    if search.perturbation_epochs >= search.epochs:
+        return [
+            f"pbt replaces no trial: search.perturbation_epochs is {search.perturbation_epochs} "
+            f"and a trial has {search.epochs} epochs"
+        ]
+    if num_trials < SMALLEST_POPULATION and int(num_trials * search.exploit_fraction) < 1:
+        return [
+            f"pbt replaces no trial: there are only {num_trials}, and it needs "
+            f"{SMALLEST_POPULATION}"
+        ]
+    return []
 
 
 def _notes_on_draws(config: StudyConfig) -> list[str]:

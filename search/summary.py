@@ -40,13 +40,19 @@ def _searched(evidence: StudyEvidence) -> str:
     search = evidence.config.search
     states = [trial.state for trial in trials]
     num_left_out = sum(trial.is_left_out for trial in trials)
+    num_successors = sum(trial.continues is not None for trial in trials)
     text = (
-        f"{len(trials) - num_left_out} of {count_trials(evidence.config)} trials "
+        f"{len(trials) - num_left_out - num_successors} of {count_trials(evidence.config)} trials "
         f"({search.algorithm}, scheduler {search.scheduler}) searched {len(evidence.varied)} "
         "hyperparameters: "
         f"{states.count('completed')} ran to their end, "
         f"{states.count('stopped') - num_left_out} stopped early"
     )
+    if num_successors:
+        text += (
+            f", {num_successors} of all these continued a better one, in place of a worse one, "
+            "with other hyperparameters"
+        )
     if num_left_out:
         text += f", {num_left_out} were left out because their models exceed a limit"
     if failed := states.count("failed"):

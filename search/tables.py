@@ -24,7 +24,7 @@ from search.formatting import (
 from search.room import TrialCosts, expected_epochs
 from search.study_plan import StudyPlan, count_repeats
 from search.summary import format_interval, summarize
-from search.trial_record import TrialRecord
+from search.trial_record import TrialRecord, say_continuation
 from trainables.data.describe import PartDescription
 from trainables.metrics import METRICS
 
@@ -113,7 +113,7 @@ def _leaderboard_row(row: RankedTrial, evidence: StudyEvidence) -> tuple[str, ..
         str(row.trial.number),
         f"{row.trial.last_epoch}/{evidence.config.search.epochs}",
         format_metric(value),
-        _state(row.trial),
+        say_state(row.trial),
         format_params(evidence.varied_params(row.trial)),
     )
 
@@ -137,10 +137,16 @@ def front_table(evidence: StudyEvidence) -> Table:
     return table
 
 
-def _state(trial: TrialRecord) -> str:
+def say_state(trial: TrialRecord) -> str:
+    """Write what became of a trial, and where it began if not here and anew."""
     if trial.is_left_out:
         return "left out"
-    return STATE_WORDS[trial.state] + (", taken over" if trial.reused else "")
+    words = [STATE_WORDS[trial.state]]
+    if trial.reused:
+        words.append("taken over")
+    if trial.continues is not None:
+        words.append(say_continuation(trial))
+    return ", ".join(words)
 
 
 def confirmation_table(evidence: StudyEvidence) -> Table:
@@ -230,7 +236,7 @@ def predictions_table(rows: Sequence[Mapping[str, str]], probability: str) -> Ta
 def print_plan(console: Console, plan: StudyPlan) -> None:
     """Print what a study will do."""
     config = plan.config
-    resources = config.resources
+    resources, search = config.resources, config.search
     uncounted = "infinitely many" if config.space.continuous() else "too many to count"
     points = uncounted if plan.num_points is None else f"{plan.num_points:,}"
     say(console, f"folder: {plan.folder}")
@@ -241,7 +247,7 @@ def print_plan(console: Console, plan: StudyPlan) -> None:
     say(
         console,
         f"each trial gets {share} ({plan.threads_per_worker} threads a worker), up to "
-        f"{config.search.epochs} epochs",
+        f"{search.epochs} epochs",
     )
     say(
         console,
@@ -251,7 +257,8 @@ def print_plan(console: Console, plan: StudyPlan) -> None:
     )
     if plan.rungs:
         rungs = format_numbers(plan.rungs)
-        say(console, f"{config.search.scheduler} may stop a trial after epoch {rungs}")
+        does = "replaces the worst trials" if search.scheduler == "pbt" else "may stop a trial"
+        say(console, f"{search.scheduler} {does} after epoch {rungs}")
     if repeats := count_repeats(config):
         say(console, f"then up to {repeats} trainings again of the best, with other seeds")
     if budgets := describe_budgets(config.search):
@@ -297,7 +304,7 @@ def print_costs(console: Console, plan: StudyPlan, costs: TrialCosts) -> None:
     seconds = costs.study_seconds(**size, epochs=epochs)
     line = f"about {format_about(seconds)}: "
     line += f"{plan.num_trials} trials, {plan.num_concurrent} at a time"
-    if plan.rungs:
+    if plan.rungs and costs.search.scheduler != "pbt":
         line += f", {epochs:.1f} epochs on average; {whole} if {costs.search.scheduler} stops none"
     say(console, line)
     if (limit := costs.search.max_hours) is not None and seconds > limit * 3600:

@@ -1,6 +1,6 @@
 """What the ledger tells of a trial: its point, reports, checkpoints and end."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,8 +9,8 @@ from spaces.parameters import Value
 from spaces.trial_config import TrialConfig
 
 TrialState = Literal["running", "completed", "stopped", "failed"]
-"""running: not ended, whether or not a process works on it; stopped: by the scheduler,
-or because a budget ended the search."""
+"""running: not ended, whether or not a process works on it; stopped: by the scheduler, for another
+to take its place in a population, or because a budget ended the search."""
 Decision = Literal["continue", "stop"]
 """What becomes of a trial after a report."""
 
@@ -48,6 +48,18 @@ class StoredCheckpoint:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Continuation:
+    """Where a trial of a population began that took another one's place."""
+
+    number: int
+    """The trial whose checkpoint it goes on from."""
+    epoch: int
+    """Finished epochs of that checkpoint."""
+    replaces: int
+    """The trial that was stopped for it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TrialRecord:
     """One trial, as far as it came."""
 
@@ -79,11 +91,18 @@ class TrialRecord:
     """The trial of the search that it trains again with another seed; None: it is one itself."""
     reused: str | None = None
     """The trial of an earlier study that it was taken over from; None: it was trained here."""
+    continues: Continuation | None = None
+    """Where it began, if another trial of the study had trained its model before."""
+
+    @property
+    def first_epoch(self) -> int:
+        """The first epoch that it trains, from 1."""
+        return 1 if self.continues is None else self.continues.epoch + 1
 
     @property
     def last_epoch(self) -> int:
-        """Finished epochs that were reported."""
-        return self.reports[-1].epoch if self.reports else 0
+        """Finished epochs of its model: those reported, and before them the continued trial's."""
+        return self.reports[-1].epoch if self.reports else self.first_epoch - 1
 
     @property
     def is_left_out(self) -> bool:
@@ -112,3 +131,16 @@ def say_trial(trial: TrialRecord) -> str:
     if trial.repeats is None:
         return f"trial {trial.number}"
     return f"trial {trial.repeats} again with seed {trial.config.seed}"
+
+
+def say_continuation(trial: TrialRecord) -> str:
+    """Write what a trial continues: continues trial 3 from epoch 2; nothing if it is new."""
+    if (begun := trial.continues) is None:
+        return ""
+    return f"continues trial {begun.number} from epoch {begun.epoch}"
+
+
+def without_replaced(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Return the trials whose place in a population no other trial took."""
+    replaced = {trial.continues.replaces for trial in trials if trial.continues is not None}
+    return [trial for trial in trials if trial.number not in replaced]

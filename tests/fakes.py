@@ -1,5 +1,6 @@
 """A trial without a model: the same contract as the real trainables, in milliseconds."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -11,6 +12,13 @@ from typing import Any
 from ray import tune
 
 from spaces.trial_config import TrialConfig
+from trainables.checkpoint import (
+    INFO_FILE,
+    CheckpointInfo,
+    folder_bytes,
+    read_checkpoint_info,
+)
+from trainables.data.fields import FieldShapes
 from trainables.trial_setup import CheckpointRecord, TrialSetup
 
 TRAINED_LOG = "trained.jsonl"
@@ -29,21 +37,32 @@ def fake_metric(config: TrialConfig, epoch: int) -> float:
     return 0.5 + 0.3 * quality + 0.05 * (1 - 0.5**epoch)
 
 
-def save_fake_checkpoint(folder: Path, epoch: int) -> CheckpointRecord:
-    """Write a checkpoint's files: weights of 64 bytes, training state of 256."""
+def save_fake_checkpoint(
+    folder: Path, epoch: int, config: TrialConfig | None = None, setup: TrialSetup | None = None
+) -> CheckpointRecord:
+    """Write a checkpoint's files: weights of 64 bytes, training state of 256, a description."""
+    config, setup = config or TrialConfig(), setup or fake_setup()
+    info = CheckpointInfo(
+        trial=config,
+        setup=setup,
+        num_segments=1,
+        fields=FieldShapes(),
+        epoch=epoch,
+        metrics={},
+        config_hash=setup.config_hash(config),
+    )
     (folder / "training").mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(bytes(64))
     (folder / "training" / "state").write_bytes(bytes(256))
-    (folder / "epoch.txt").write_text(str(epoch))
-    num_bytes = 320 + len(str(epoch))
-    return CheckpointRecord(path=str(folder), epoch=epoch, num_bytes=num_bytes)
+    (folder / INFO_FILE).write_text(json.dumps(dataclasses.asdict(info)))
+    return CheckpointRecord(path=str(folder), epoch=epoch, num_bytes=folder_bytes(folder))
 
 
 def fake_result(
     number: int, config: TrialConfig, setup: TrialSetup, epoch: int, checkpoints: Path
 ) -> dict[str, Any]:
     """Return what a trial reports after an epoch."""
-    record = save_fake_checkpoint(checkpoints / f"epoch-{epoch:04d}", epoch)
+    record = save_fake_checkpoint(checkpoints / f"epoch-{epoch:04d}", epoch, config, setup)
     value = fake_metric(config, epoch)
     return {
         "trial_number": number,
@@ -88,7 +107,9 @@ class FakeTrial(tune.Trainable):
         self._epoch = 0
         if resume_from is not None:
             assert (Path(resume_from) / "training").is_dir()
-            self._epoch = int((Path(resume_from) / "epoch.txt").read_text())
+            info = read_checkpoint_info(Path(resume_from))
+            assert info.config_hash == self._setup.config_hash(self._trial)
+            self._epoch = info.epoch
 
     def step(self) -> dict[str, Any]:
         if self._trial.dropout == 0.6:

@@ -110,14 +110,61 @@ class CheckpointWriter:
         """
         self._engine.finish_saving()
         if self._rank == 0:
-            description = json.dumps(dataclasses.asdict(info), indent=2)
-            (self._partial / INFO_FILE).write_text(description, encoding="utf-8")
+            _write_info(self._partial, info)
         self._engine.barrier()
         if self._rank == 0:
             self._partial.rename(self._folder)
         self._engine.barrier()
         num_bytes = folder_bytes(self._folder)
         return CheckpointRecord(path=str(self._folder), epoch=info.epoch, num_bytes=num_bytes)
+
+
+def hand_over(source: Path, folder: Path, trial: TrialConfig, config_hash: str) -> CheckpointRecord:
+    """Make a trial's checkpoint the first one of another trial, which goes on from it.
+
+    Nothing is written twice: the files are hard links, where both folders are on one file system.
+    What is deleted of one checkpoint stays in the other.
+
+    Args:
+        source: The checkpoint.
+        folder: Of the new one; replaced if it exists, its parents are made.
+        trial: The configuration that is trained on; its model has the same weights.
+        config_hash: :meth:`TrialSetup.config_hash` of that.
+
+    Raises:
+        ValueError: if the source is no checkpoint.
+        OSError: if its files are gone, or can't be linked or copied.
+    """
+    info = read_checkpoint_info(source)
+    partial = folder.with_name(folder.name + ".partial")
+    for old in (partial, folder):
+        shutil.rmtree(old, ignore_errors=True)
+    try:
+        _link_files(source, partial)
+        (partial / INFO_FILE).unlink()
+        _write_info(partial, dataclasses.replace(info, trial=trial, config_hash=config_hash))
+        partial.rename(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return CheckpointRecord(path=str(folder), epoch=info.epoch, num_bytes=folder_bytes(folder))
+
+
+def _link_files(source: Path, target: Path) -> None:
+    for parent, _, names in os.walk(source):
+        below = target / Path(parent).relative_to(source)
+        below.mkdir(parents=True)
+        for name in names:
+            try:
+                os.link(Path(parent) / name, below / name)
+            except OSError:
+                # Another file system, or one that knows no hard links.
+                shutil.copy2(Path(parent) / name, below / name)
+
+
+def _write_info(folder: Path, info: CheckpointInfo) -> None:
+    description = json.dumps(dataclasses.asdict(info), indent=2)
+    (folder / INFO_FILE).write_text(description, encoding="utf-8")
 
 
 def folder_bytes(folder: Path) -> int:

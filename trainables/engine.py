@@ -145,12 +145,29 @@ class Engine:
     def load(self, folder: Path) -> None:
         """Go on from :meth:`start_saving`'s folder; every worker must call it.
 
+        Learning rates and weight decay stay those that this engine was opened with: the state may
+        be another trial's, which had others.
+
         Raises:
             RuntimeError: if the folder holds no complete state of this engine.
         """
         if not any((folder / "state").glob("*.pt")):
             raise RuntimeError(f"no training state in {folder}; the checkpoint is incomplete")
+        own = [(group["initial_lr"], group["weight_decay"]) for group in self._groups]
         self._engine.load_checkpoint(str(folder), tag="state", load_module_strict=False)
+        schedule = self._engine.lr_scheduler
+        # The optimizer's state and the schedule's bring the values with which they were saved.
+        schedule.base_lrs = [rate for rate, _decay in own]
+        for group, (rate, decay), factor in zip(
+            self._groups, own, schedule.lr_lambdas, strict=True
+        ):
+            group["initial_lr"], group["weight_decay"] = rate, decay
+            group["lr"] = rate * factor(schedule.last_epoch)
+
+    @property
+    def _groups(self) -> list[dict[str, Any]]:
+        groups: list[dict[str, Any]] = self._optimizer.param_groups
+        return groups
 
     def close(self) -> None:
         """Let go of the model's trained weights and the optimizer's state; nothing works after it.
@@ -289,21 +306,26 @@ def _is_plain(config: DeepSpeedConfig) -> bool:
 
 
 def _parameter_groups(model: nn.Module, trial: TrialConfig) -> list[dict[str, Any]]:
-    """Divide what trains by how it trains: with weight decay or not, and at which rate."""
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    """Divide what trains by how it trains: with weight decay or not, and at which rate.
+
+    The division doesn't depend on the values, so that a trial can go on from the state of one that
+    had others.
+    """
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        is_field = name.startswith(FIELDS_PREFIX)
-        rate = trial.field_learning_rate if is_field else trial.learning_rate
         # Biases and LayerNorm's gains are not decayed, as in BERT's own training; nor are factors
         # that start at 1.
-        is_factor = IA3_NAME in name
-        decay = trial.weight_decay if parameter.ndim > 1 and not is_factor else 0.0
-        groups.setdefault((rate, decay), []).append(parameter)
+        decays = parameter.ndim > 1 and IA3_NAME not in name
+        groups.setdefault((name.startswith(FIELDS_PREFIX), decays), []).append(parameter)
     return [
-        {"params": parameters, "lr": rate, "weight_decay": decay}
-        for (rate, decay), parameters in groups.items()
+        {
+            "params": parameters,
+            "lr": trial.field_learning_rate if is_field else trial.learning_rate,
+            "weight_decay": trial.weight_decay if decays else 0.0,
+        }
+        for (is_field, decays), parameters in groups.items()
     ]
 
 

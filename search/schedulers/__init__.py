@@ -6,6 +6,7 @@ from typing import Protocol
 from search.schedulers.hyperband import Hyperband
 from search.schedulers.median import MedianStopping
 from search.schedulers.multi_objective_halving import MultiObjectiveHalving
+from search.schedulers.pbt import PopulationBased
 from search.schedulers.run_to_end import RunToEnd
 from search.schedulers.successive_halving import SuccessiveHalving
 from search.search_config import SchedulerName, SearchConfig
@@ -22,7 +23,10 @@ class Scheduler(Protocol):
 
     @property
     def rungs(self) -> tuple[int, ...]:
-        """The epochs after which trials may be stopped, rising; the last epoch is never one."""
+        """The epochs after which trials may be stopped, rising; the last epoch is never one.
+
+        Where it is a population that is trained, they wait for each other there first.
+        """
 
     def report(
         self, number: int, epoch: int, score: float, costs: Sequence[float] = ()
@@ -64,10 +68,15 @@ def _build_median(config: SearchConfig) -> Scheduler:
     )
 
 
+def _build_pbt(config: SearchConfig) -> Scheduler:
+    return PopulationBased(perturbation_epochs=config.perturbation_epochs, max_epochs=config.epochs)
+
+
 SCHEDULERS: dict[SchedulerName, Callable[[SearchConfig], Scheduler]] = {
     "none": _build_none,
     "asha": _build_asha,
     "hyperband": _build_hyperband,
     "median": _build_median,
+    "pbt": _build_pbt,
 }
 """Schedulers by name."""

@@ -16,6 +16,7 @@ from search.ledger import Ledger
 from search.study_config import StudyConfig, parse_study
 from search.trial_record import TrialRecord
 from tests.fakes import fake_metric, fake_result, fake_setup
+from trainables.checkpoint import folder_bytes, read_checkpoint_info
 
 SETUP = fake_setup()
 STUDY = """
@@ -56,7 +57,9 @@ def result(assignment: Assignment, epoch: int, **changes: object) -> dict[str, A
 def first_epoch(assignment: Assignment) -> int:
     if assignment.resume_from is None:
         return 1
-    return int((assignment.resume_from / "epoch.txt").read_text()) + 1
+    info = read_checkpoint_info(assignment.resume_from)
+    assert info.config_hash == SETUP.config_hash(assignment.config)
+    return info.epoch + 1
 
 
 class Crew:
@@ -459,6 +462,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_told(
         for epoch, value in ((1, 0.9), (2, 0.5)):
             metrics = {"roc_auc": value}
             conductor.report(first.number, result(first, epoch, metrics=metrics))
+    num_bytes = folder_bytes(first.checkpoints / "epoch-0002")
     damage(first.checkpoints / "epoch-0002")
     with Ledger.open(tmp_path) as ledger:
         again = take(conduct(config, ledger, tmp_path, events.append))
@@ -466,8 +470,8 @@ def test_a_damaged_checkpoint_is_passed_over_and_told(
         assert again.resume_from == first.checkpoints / "epoch-0001"
         assert [kept.epoch for kept in ledger.checkpoints()] == [1]
         assert [event.message for event in events if event.kind == "warning"] == [
-            "trial 0's checkpoint of epoch 2 is damaged: its files are not the 321 bytes "
-            "that were written; it goes on from epoch 1"
+            f"trial 0's checkpoint of epoch 2 is damaged: its files are not the {num_bytes:,} "
+            "bytes that were written; it goes on from epoch 1"
         ]
         damage(first.checkpoints / "epoch-0001")
     with Ledger.open(tmp_path) as ledger:

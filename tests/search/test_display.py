@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import time
 
@@ -9,13 +10,20 @@ from search.display import (
     StudyGoal,
     best_trial,
     describe_counts,
+    describe_end,
     draw,
     seconds_left,
     study_goal,
 )
 from search.events import EventKind, StudyEvent
 from search.study_config import parse_study
-from search.trial_record import Decision, ReportRecord, TrialRecord, TrialState
+from search.trial_record import (
+    Continuation,
+    Decision,
+    ReportRecord,
+    TrialRecord,
+    TrialState,
+)
 from spaces.trial_config import TrialConfig
 from tests.search.finished_study import STUDY
 
@@ -57,6 +65,36 @@ def plain_console() -> tuple[Console, io.StringIO]:
 
 def event(kind: EventKind, record: TrialRecord, message: str = "") -> StudyEvent:
     return StudyEvent(kind=kind, trial=record, message=message)
+
+
+def continued(number: int, donor: int, replaces: int, values: list[float]) -> TrialRecord:
+    """Return a trial that took another one's place after the first epoch."""
+    record = trial(number, "completed", values)
+    begun = Continuation(number=donor, epoch=1, replaces=replaces)
+    reports = tuple(dataclasses.replace(r, epoch=r.epoch + 1) for r in record.reports)
+    return dataclasses.replace(record, continues=begun, reports=reports)
+
+
+def test_population_counts_its_members_and_not_the_replaced() -> None:
+    replaced = trial(1, "stopped", [0.5])
+    trials = [trial(0, "completed", [0.7, 0.8, 0.9]), replaced, continued(2, 0, 1, [0.6, 0.7])]
+
+    assert describe_counts(trials, GOAL, 0) == (
+        "2/4 trials: 0 running, 2 done, 0 stopped early, 0 failed, 1 replaced"
+    )
+    assert describe_end(trials[2], GOAL).endswith(", continues trial 0 from epoch 1")
+    assert "trial 2 done after 3 of 3 epochs" in describe_end(trials[2], GOAL)
+
+
+def test_a_trial_that_waits_for_others_does_not_run() -> None:
+    console, output = plain_console()
+    with StudyDisplay(GOAL, console, interval_s=0.05) as display:
+        waiting = trial(0, "running", [0.7])
+        for kind in ("started", "reported", "paused"):
+            display.on_event(event(kind, waiting))
+        time.sleep(0.3)
+
+    assert "0 running, 0 done" in output.getvalue().splitlines()[-1]
 
 
 def test_best_trial_counts_each_trials_best_epoch_and_no_failed_one() -> None:

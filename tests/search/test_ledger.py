@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from search.failures import StudyHaltedError
-from search.ledger import Ledger
+from search.ledger import GENERATION_FACT, Ledger, Successor
 from search.ledger_file import LEDGER_FILE
-from search.trial_record import Decision, ReportRecord
+from search.trial_record import Continuation, Decision, ReportRecord
 from spaces.trial_config import TrialConfig
 from trainables.trial_setup import CheckpointRecord
 
@@ -255,5 +255,73 @@ def test_newer_schema_is_refused(tmp_path: Path) -> None:
     db.execute("PRAGMA user_version = 99")
     db.close()
 
-    with pytest.raises(ValueError, match="schema version 99, this program knows 2"):
+    with pytest.raises(ValueError, match="schema version 99, this program knows 3"):
         Ledger.open(tmp_path)
+
+
+def make_older(folder: Path) -> None:
+    """Give a ledger the form that schema version 2 had."""
+    with contextlib.closing(sqlite3.connect(folder / LEDGER_FILE)) as db:
+        db.executescript("DROP TABLE continuations; PRAGMA user_version = 2;")
+
+
+def test_older_ledger_is_read_as_it_is_and_written_as_a_newer_one(tmp_path: Path) -> None:
+    with Ledger.create(tmp_path, {}) as ledger:
+        ledger.add_trial(0, {}, TrialConfig(), "h")
+        ledger.add_report(report(0, 1, 0.6), None)
+        (before,) = ledger.trials()
+    make_older(tmp_path)
+
+    with Ledger.read(tmp_path) as ledger:
+        assert ledger.trials() == [before]
+        assert ledger.trial(0) == before
+    with contextlib.closing(sqlite3.connect(tmp_path / LEDGER_FILE)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (2,)
+    with Ledger.open(tmp_path) as ledger, Ledger.read(tmp_path) as reader:
+        ledger.add_generation(1, [successor(tmp_path, 1, replaces=0)])
+        assert [trial.continues is None for trial in reader.trials()] == [True, False]
+    with Ledger.open(tmp_path) as ledger:
+        assert ledger.trial(1).continues == Continuation(number=0, epoch=1, replaces=0)
+
+
+def successor(folder: Path, number: int, *, replaces: int) -> Successor:
+    return Successor(
+        number=number,
+        params={"dropout": 0.3},
+        config=TrialConfig(dropout=0.3),
+        config_hash="other",
+        continues=Continuation(number=0, epoch=1, replaces=replaces),
+        checkpoint=checkpoint(folder, number, 1),
+    )
+
+
+def test_generation_reads_back_as_it_was_written(ledger: Ledger, tmp_path: Path) -> None:
+    for number in range(2):
+        ledger.add_trial(number, {}, TrialConfig(), "h")
+        ledger.add_report(report(number, 1, 0.6), checkpoint(tmp_path, number, 1))
+
+    ledger.add_generation(1, [successor(tmp_path, 2, replaces=1)])
+
+    first, loser, new = ledger.trials()
+    assert (first.state, first.reports[0].decision) == ("running", "continue")
+    assert (loser.state, loser.reports[0].decision) == ("stopped", "stop")
+    assert loser.ended_at is not None
+    assert (new.state, new.params, new.config_hash) == ("running", {"dropout": 0.3}, "other")
+    assert new.continues == Continuation(number=0, epoch=1, replaces=1)
+    assert (new.first_epoch, new.last_epoch, new.reports) == (2, 1, ())
+    assert [c.path.parent.name for c in new.checkpoints] == ["trial-0002"]
+    assert ledger.fact(GENERATION_FACT) == 1
+
+
+def test_generation_is_noted_as_a_whole_or_not_at_all(ledger: Ledger, tmp_path: Path) -> None:
+    for number in range(3):
+        ledger.add_trial(number, {}, TrialConfig(), "h")
+        ledger.add_report(report(number, 1, 0.6), None)
+    twice = [successor(tmp_path, number, replaces=1) for number in (3, 4)]
+
+    with pytest.raises(sqlite3.IntegrityError, match="UNIQUE"):
+        ledger.add_generation(1, twice)
+
+    assert {trial.state for trial in ledger.trials()} == {"running"}
+    assert len(ledger.trials()) == 3
+    assert ledger.fact(GENERATION_FACT) is None

@@ -1,4 +1,4 @@
-"""A study of 200 trials, killed at many moments: nothing is lost, nothing is decided anew."""
+"""Studies killed at many moments: nothing is lost, nothing is decided anew."""
 
 import os
 import random
@@ -71,3 +71,51 @@ def test_study_killed_at_many_moments_loses_nothing(tmp_path: Path, tiny_encoder
     repeated = Counter(log) - Counter(set(log))
     assert repeated <= may_repeat, repeated
     assert repeated.total() <= 2 * NUM_KILLS
+
+
+def decided(place: StudyPlace) -> list[tuple[object, ...]]:
+    return [
+        (
+            trial.params,
+            trial.config_hash,
+            trial.continues,
+            trial.state,
+            [
+                (report.epoch, report.metrics["roc_auc"], report.decision)
+                for report in trial.reports
+            ],
+        )
+        for trial in place.trials()
+    ]
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_population_whose_processes_are_killed_ends_as_one_left_alone(
+    tmp_path: Path, tiny_encoder: Path
+) -> None:
+    alone, killed = (
+        StudyPlace(
+            folder=tmp_path / name,
+            encoder=tiny_encoder,
+            environment={"FAKE_EPOCH_S": "0.05"},
+            trainable="tests.fakes:FakeTrial",
+        )
+        for name in ("alone", "killed")
+    )
+    for place in (alone, killed):
+        place.write(trials=6, epochs=5, search="algorithm: random, scheduler: pbt")
+    for num_epochs in (8, 20):
+        process = killed.start()
+        process.wait_until(lambda least=num_epochs: len(killed.trained()) >= least)  # type: ignore[misc]
+        assert not process.has_ended, process.ended().errors
+        assert process.kill() == [], "processes of Ray outlive their driver"
+    for place in (alone, killed):
+        ended = place.run()
+        assert ended.status == "completed", ended.errors
+
+    assert decided(killed) == decided(alone)
+    assert len(decided(alone)) == 6 + 4
+    # One epoch at most in each of the places, at each kill.
+    again = Counter((number, epoch) for number, epoch, _pid in killed.trained())
+    assert sum(count - 1 for count in again.values()) <= 2 * 2

@@ -10,6 +10,7 @@ from search.retention import CheckpointKeeper
 from search.trial_record import ReportRecord, TrialState
 from spaces.trial_config import TrialConfig
 from tests.fakes import save_fake_checkpoint
+from trainables.checkpoint import folder_bytes
 
 
 class Shelf:
@@ -80,7 +81,7 @@ def test_ended_trial_keeps_its_best_without_training_state(shelf: Shelf, state: 
     assert not (kept.path / "training").exists()
     assert (kept.path / "model.safetensors").exists()
     assert not kept.resumable
-    assert kept.num_bytes == 65
+    assert kept.num_bytes == folder_bytes(kept.path)
 
 
 def test_failed_trial_keeps_nothing(shelf: Shelf) -> None:
@@ -92,7 +93,9 @@ def test_failed_trial_keeps_nothing(shelf: Shelf) -> None:
 
 
 def test_worst_ended_trials_pay_for_the_budget(shelf: Shelf) -> None:
-    keeper = shelf.keeper(budget_bytes=2 * 65)
+    num_bytes = save_fake_checkpoint(shelf.folder / "whole", 1).num_bytes
+    without_state = num_bytes - folder_bytes(shelf.folder / "whole" / "training")
+    keeper = shelf.keeper(budget_bytes=2 * without_state)
 
     for number, value in enumerate([0.9, 0.6, 0.7, 0.8]):
         shelf.add(number, [value], "completed")

@@ -1,4 +1,5 @@
 import math
+import random
 
 import pytest
 from hypothesis import given
@@ -7,13 +8,15 @@ from hypothesis import strategies as st
 from search.schedulers import SCHEDULERS, Scheduler
 from search.schedulers.hyperband import Hyperband, bracket_graces, bracket_sizes, spread
 from search.schedulers.median import MedianStopping
+from search.schedulers.pbt import choose_exploits
 from search.schedulers.successive_halving import SuccessiveHalving
 from search.search_config import SchedulerName, SearchConfig
 
 
 def build(name: SchedulerName, *, epochs: int = 9) -> Scheduler:
     """Make a scheduler whose rungs, where it has any, stand at 1 and 3 of nine epochs."""
-    return SCHEDULERS[name](SearchConfig(scheduler=name, epochs=epochs, reduction_factor=3))
+    search = SearchConfig(scheduler=name, epochs=epochs, reduction_factor=3, confirm_trials=0)
+    return SCHEDULERS[name](search)
 
 
 def test_none_stops_nothing() -> None:
@@ -135,3 +138,64 @@ def test_median_waits_for_enough_others() -> None:
     decisions = [median.report(number, 1, score) for number, score in enumerate([3, 2, 1, 0])]
 
     assert decisions == ["continue", "continue", "continue", "stop"]
+
+
+@pytest.mark.parametrize(
+    ("every", "epochs", "rungs"),
+    [(1, 4, (1, 2, 3)), (2, 7, (2, 4, 6)), (3, 6, (3,)), (2, 2, ())],
+)
+def test_members_of_a_population_wait_every_so_many_epochs(
+    every: int, epochs: int, rungs: tuple[int, ...]
+) -> None:
+    search = SearchConfig(
+        scheduler="pbt", perturbation_epochs=every, epochs=epochs, confirm_trials=0
+    )
+
+    assert SCHEDULERS["pbt"](search).rungs == rungs
+
+
+populations = st.dictionaries(st.integers(0, 99), st.sampled_from([0.1, 0.2, 0.3, 0.4, 0.5]))
+fractions = st.floats(0.0, 0.5, exclude_min=True)
+
+
+@given(populations, fractions)
+def test_the_worst_are_replaced_by_better_ones_of_the_best(
+    scores: dict[int, float], fraction: float
+) -> None:
+    exploits = choose_exploits(scores, fraction)
+
+    losers = {exploit.loser for exploit in exploits}
+    donors = {donor for exploit in exploits for donor in exploit.donors}
+    stay = scores.keys() - losers
+    assert len(losers) == len(exploits) <= max(int(len(scores) * fraction), len(scores) >= 4)
+    assert not losers & donors
+    assert all(scores[d] > scores[e.loser] for e in exploits for d in e.donors)
+    assert all(exploit.donors for exploit in exploits)
+    if losers:
+        # Nobody stays who is worse than one that is replaced, and the best is among the donors.
+        assert min(scores[n] for n in stay) >= max(scores[n] for n in losers)
+        assert max(scores.values()) in {scores[n] for n in donors}
+
+
+@given(populations, fractions, st.randoms(use_true_random=False))
+def test_who_is_replaced_does_not_depend_on_the_order_of_the_reports(
+    scores: dict[int, float],
+    fraction: float,
+    rng: random.Random,
+) -> None:
+    pairs = list(scores.items())
+    rng.shuffle(pairs)
+
+    assert choose_exploits(dict(pairs), fraction) == choose_exploits(scores, fraction)
+
+
+@pytest.mark.parametrize(
+    ("num_members", "fraction", "num_replaced"),
+    [(3, 0.25, 0), (4, 0.25, 1), (4, 0.01, 1), (9, 0.25, 2), (8, 0.5, 4), (3, 0.5, 1), (1, 0.5, 0)],
+)
+def test_a_fraction_is_replaced_and_at_least_one_of_four(
+    num_members: int, fraction: float, num_replaced: int
+) -> None:
+    exploits = choose_exploits({n: float(n) for n in range(num_members)}, fraction)
+
+    assert [exploit.loser for exploit in exploits] == list(reversed(range(num_replaced)))

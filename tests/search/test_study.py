@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import random
@@ -13,12 +14,16 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from rich.console import Console
 
 from search import Study
 from search.events import StudyEvent
+from search.evidence import read_evidence
 from search.ledger import Ledger
+from search.report import write_report
 from search.results import StudyResult, read_result
 from search.study_config import dump_study, parse_study
+from search.tables import print_evidence
 from search.trial_record import TrialRecord
 from spaces.trial_config import TrialConfig
 from tests.fakes import FakeTrial, read_trained
@@ -321,6 +326,60 @@ def test_study_that_was_killed_after_its_last_trial_is_completed_by_a_resume(
     assert result.status == "completed"
     assert result.config.winners == 1
     assert parse_study((begun.folder / "study.yaml").read_text()) == result.config
+
+
+PBT = ["search.scheduler=pbt", "search.trials=4", "winners=1"]
+
+
+@pytest.mark.ray
+def test_population_trains_in_fewer_places_than_it_has_members(data: Path, ray_local: None) -> None:
+    events: list[StudyEvent] = []
+    tiny = study(data, *PBT)
+
+    result = tiny.run(on_event=events.append)
+
+    assert result.status == "completed"
+    # One of four is replaced after each of two epochs.
+    states = Counter(trial.state for trial in result.trials)
+    assert states == {"completed": 4, "stopped": 2}
+    trained = [(number, epoch) for number, epoch, _pid in read_trained(tiny.folder)]
+    assert len(trained) == len(set(trained)) == 12
+    assert set(trained) == {(t.number, r.epoch) for t in result.trials for r in t.reports}
+    kinds = Counter(event.kind for event in events)
+    assert kinds["paused"] == 8
+    with pytest.raises(ValueError, match=r"4 of 4 trials have ended"):
+        tiny.run()
+    assert tiny.run(resume=True).trials == result.trials
+    with pytest.raises(
+        ValueError, match=r"search\.trials, the population of pbt, is 4 there and 5"
+    ):
+        study(data, *PBT, "search.trials=5").run(resume=True)
+
+    console = Console(file=io.StringIO(), width=200)
+    evidence = read_evidence(tiny.folder)
+    print_evidence(console, evidence)
+    page = write_report(evidence).read_text()
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    for trial in result.trials:
+        if trial.continues is not None:
+            text = f"continues trial {trial.continues.number} from epoch {trial.continues.epoch}"
+            assert text in shown
+            assert text in page
+    assert "4 of 4 trials (random, scheduler pbt)" in shown
+    assert "2 of all these continued a better one" in shown
+
+
+@pytest.mark.ray
+def test_population_that_a_budget_ended_is_resumed_with_another(
+    data: Path, ray_local: None
+) -> None:
+    tiny = study(data, *PBT, "search.max_trial_hours=0.000001")
+
+    result = tiny.run()
+
+    assert {trial.state for trial in result.trials} == {"stopped"}
+    assert result.winners
+    assert tiny.run(resume=True).trials == result.trials
 
 
 def test_finished_study_of_a_small_space_is_over(data: Path) -> None:

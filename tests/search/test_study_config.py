@@ -292,6 +292,44 @@ def test_binary_file_is_refused(tmp_path: Path) -> None:
         load_study(path)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ([], r"confirm_trials is 3, but with scheduler pbt .*; write confirm_trials: 0"),
+        (["search.confirm_trials=0", "search.trials=3"], r"at least 4 members, but .* is 3"),
+        (
+            ["search.confirm_trials=0", "search.perturbation_epochs=4"],
+            r"perturbation_epochs is 4, but a trial has only 3 epochs, so pbt would never",
+        ),
+        (["search.confirm_trials=0", "search.perturbation_epochs=0"], r"must be at least 1, got 0"),
+        (
+            ["search.confirm_trials=0", "search.exploit_fraction=0.6"],
+            r"exploit_fraction must be above 0 and at most 0\.5, got 0\.6",
+        ),
+        (["search.confirm_trials=0", "search.exploit_fraction=0.0"], r"above 0 .* got 0\.0"),
+        (
+            ["search.confirm_trials=0", "search.algorithm=tpe", "search.objectives=[size_mb]"],
+            r"search\.scheduler is pbt, which knows one objective, .* use asha or none",
+        ),
+        (
+            ["search.confirm_trials=0", "space={batch_size: {choice: [8, 16]}, dropout: 0.1}"],
+            r"space varies only batch_size, dropout; vary one of learning_rate, .*, or use",
+        ),
+    ],
+)
+def test_population_that_could_not_be_trained_is_refused(
+    overrides: list[str], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_study(STUDY, ["search.scheduler=pbt", *overrides])
+
+
+def test_population_needs_no_more_than_to_say_so() -> None:
+    search = parse_study(STUDY, ["search.scheduler=pbt", "search.confirm_trials=0"]).search
+
+    assert (search.perturbation_epochs, search.exploit_fraction) == (1, 0.25)
+
+
 def test_one_epoch_fits_asha() -> None:
     assert SearchConfig(epochs=1, grace_epochs=1).scheduler == "asha"
 

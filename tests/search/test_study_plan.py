@@ -12,6 +12,7 @@ name: tiny
 data: {path: clicks.csv, columns: {text: [title], label: clicked}}
 space: ctr
 """
+PBT = ["search.scheduler=pbt", "search.confirm_trials=0"]
 
 
 def plan(*overrides: str, cpus: float = 8, gpus: float = 0) -> StudyPlan:
@@ -56,6 +57,7 @@ def test_rungs_are_named() -> None:
     assert plan("search.scheduler=none").rungs == ()
     assert plan("search.scheduler=hyperband", "search.epochs=9").rungs == (1, 2, 4, 8)
     assert plan("search.scheduler=median", "search.epochs=4").rungs == (1, 2, 3)
+    assert plan(*PBT, "search.epochs=5", "search.perturbation_epochs=2").rungs == (2, 4)
 
 
 @pytest.mark.parametrize(
@@ -75,6 +77,13 @@ def test_rungs_are_named() -> None:
             ["search.scheduler=median", "search.trials=5"],
             "median stops no trial: search.min_peers is 5",
         ),
+        ([*PBT, "search.perturbation_epochs=3"], "pbt replaces no trial: search.perturbation_ep"),
+        (
+            [*PBT, "space={dropout: {choice: [0.1, 0.2]}}"],
+            "pbt replaces no trial: there are only 2, and it needs 4",
+        ),
+        ([*PBT, "search.grace_epochs=2"], "scheduler pbt doesn't use it"),
+        (["search.exploit_fraction=0.5"], "exploit_fraction is 0.5, but scheduler asha doesn't"),
         (["search.patience=24"], "search.patience is 24, but there are only 24 trials"),
         (["search.trials=2"], "winners is 3, but there are only 2 trials"),
         (["deepspeed.zero_stage=2"], "with one worker there is nothing to shard"),

@@ -1,5 +1,6 @@
 """DeepSpeed trains, stops and goes on as if it had never stopped, at every ZeRO stage."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,34 @@ def test_a_resumed_engine_continues_exactly(
         resumed = _train(engine, seed=2, steps=4)
 
     assert resumed == uninterrupted
+
+
+@pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
+def test_another_trials_state_is_trained_on_with_ones_own_rate_and_decay(
+    tiny_encoder: Path, tmp_path: Path, zero_stage: int
+) -> None:
+    config = DeepSpeedConfig(zero_stage=zero_stage, precision="fp32")  # type: ignore[arg-type]
+    # Without decay all its weights train alike; they are divided all the same.
+    donor = TrialConfig(method="full", learning_rate=1e-3, weight_decay=0.0, warmup_fraction=0.5)
+    own = dataclasses.replace(donor, learning_rate=4e-3, weight_decay=0.2)
+    with open_engine(_model(tiny_encoder, donor), donor, config, Worker(), total_steps=8) as engine:
+        _train(engine, seed=1, steps=2)
+        engine.start_saving(tmp_path / "state", tmp_path / "weights")
+        engine.finish_saving()
+        trained = {name: weight.clone() for name, weight in engine.trained_weights().items()}
+
+    with open_engine(_model(tiny_encoder, own), own, config, Worker(), total_steps=8) as engine:
+        engine.load(tmp_path / "state")
+        groups = engine._optimizer.param_groups
+        loaded = {name: weight.clone() for name, weight in engine.trained_weights().items()}
+        # Two of eight steps are done, and half of them warm up.
+        assert {group["lr"] for group in groups} == {4e-3 * 3 / 4}
+        assert sorted(group["weight_decay"] for group in groups) == [0.0, 0.2]
+        _train(engine, seed=2, steps=1)
+        assert {group["lr"] for group in groups} == {4e-3}
+
+    assert trained.keys() == loaded.keys()
+    assert all(torch.equal(trained[name], loaded[name]) for name in trained)
 
 
 def test_all_zero_stages_train_alike(tiny_encoder: Path) -> None:

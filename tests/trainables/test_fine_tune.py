@@ -1,8 +1,10 @@
 """The training loop: it learns, resumes exactly, and says when it diverges."""
 
 import dataclasses
+import errno
 import gc
 import resource
+import shutil
 import signal
 from pathlib import Path
 from typing import Any, get_args
@@ -15,7 +17,12 @@ import torch
 from spaces.trial_config import Loss, TrialConfig
 from tests.trainables.conftest import DISLIKED, LIKED
 from trainables.batch_source import to_device
-from trainables.checkpoint import DamagedCheckpointError, load_model, read_checkpoint_info
+from trainables.checkpoint import (
+    DamagedCheckpointError,
+    hand_over,
+    load_model,
+    read_checkpoint_info,
+)
 from trainables.data.config import Columns, DataConfig, SplitConfig
 from trainables.data.prepared import PreparedData, prepare
 from trainables.data.table import load_clicks
@@ -214,6 +221,68 @@ def test_another_trials_checkpoint_is_refused(tiny_setup: TrialSetup, tmp_path: 
 
     with pytest.raises(RuntimeError, match="holds another trial"):
         next(fine_tune(other, tiny_setup, Worker(), resume_from=checkpoint))
+
+
+def _hand_over(donor: Path, folder: Path, setup: TrialSetup, trial: TrialConfig) -> Path:
+    return Path(hand_over(donor, folder / "epoch-0001", trial, setup.config_hash(trial)).path)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_handed_over_checkpoint_is_trained_on_with_the_other_configuration(
+    tiny_setup: TrialSetup, tmp_path: Path, method: str
+) -> None:
+    donor = dataclasses.replace(TRIAL, method=method)  # type: ignore[arg-type]
+    kept = _first_checkpoint(tiny_setup, tmp_path / "donor", donor)
+    # At such a rate nothing moves, unless the donor's own rate is still in the optimizer.
+    still = dataclasses.replace(donor, learning_rate=1e-12, field_learning_rate=1e-12, dropout=0.3)
+    handed = _hand_over(kept, tmp_path / "other", tiny_setup, still)
+
+    (second, third) = _run(still, tiny_setup, resume_from=handed)
+
+    info = read_checkpoint_info(kept)
+    assert (second.epoch, third.epoch) == (2, 3)
+    assert second.metrics["roc_auc"] == info.metrics["roc_auc"]
+    assert second.metrics["log_loss"] == pytest.approx(info.metrics["log_loss"], abs=1e-6)
+    assert _run(still, tiny_setup)[0].metrics["log_loss"] != pytest.approx(
+        info.metrics["log_loss"], abs=1e-3
+    )
+
+
+def test_a_trial_handed_over_to_itself_ends_as_one_left_alone(
+    tiny_setup: TrialSetup, tmp_path: Path
+) -> None:
+    kept = _first_checkpoint(tiny_setup, tmp_path / "donor")
+    handed = _hand_over(kept, tmp_path / "other", tiny_setup, TRIAL)
+
+    resumed = _run(TRIAL, tiny_setup, resume_from=handed)
+
+    assert [p.metrics for p in resumed] == [p.metrics for p in _run(TRIAL, tiny_setup)[1:]]
+
+
+def test_a_handed_over_checkpoint_outlives_the_donors(
+    tiny_setup: TrialSetup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = _first_checkpoint(tiny_setup, tmp_path / "donor")
+    other = dataclasses.replace(TRIAL, weight_decay=0.1)
+    linked = _hand_over(kept, tmp_path / "linked", tiny_setup, other)
+    # It replaces what a kill left there.
+    linked = _hand_over(kept, tmp_path / "linked", tiny_setup, other)
+    files = [f.relative_to(kept) for f in kept.rglob("*") if f.is_file() and f.suffix != ".json"]
+    assert len(files) > 1
+    assert all((linked / file).samefile(kept / file) for file in files)
+
+    def refuse(source: str, target: str) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr("os.link", refuse)
+    copied = _hand_over(kept, tmp_path / "copied", tiny_setup, other)
+    assert not any((copied / file).samefile(kept / file) for file in files)
+    assert read_checkpoint_info(kept).trial == TRIAL
+    shutil.rmtree(kept)
+    for folder in (linked, copied):
+        info = read_checkpoint_info(folder)
+        assert (info.trial, info.config_hash) == (other, tiny_setup.config_hash(other))
+        assert next(fine_tune(other, tiny_setup, Worker(), resume_from=folder)).epoch == 2
 
 
 def test_a_checkpoint_whose_bytes_changed_is_refused_as_damaged(
