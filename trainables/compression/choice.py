@@ -9,7 +9,7 @@ from trainables.compression.report import Candidate
 LATENCY_NOISE = 0.10
 """Latencies closer than this share are taken for equal: on a busy machine repeated measurements
 differ by as much, and who deploys a bundle would rather have one a third smaller than that."""
-FINALIST_MARGIN = 0.25
+FINALIST_MARGIN = 0.5
 """What seems slower than the fastest by no more than this share may have had a bad moment."""
 
 
