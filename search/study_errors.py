@@ -96,7 +96,7 @@ def _describe(path: list[str], detail: Mapping[str, Any], config: type) -> str:
         return f"{where}: {detail['msg']}, got {found!r}"
     hint = _number_hint(kind, found)
     if kind == "tuple_type" and path[-1].isdigit():
-        hint = f"; write lists in a list, [[{found}, ...], ...]"
+        hint = "; it is a list of lists, such as [[first, second]]"
     return f"{where} must be {expected}, got {found!r}{hint}"
 
 

@@ -210,11 +210,15 @@ def _costs(evidence: StudyEvidence) -> list[str]:
     report = evidence.compressions[evidence.best]
     assert report.chosen is not None
     chosen = report.candidates[report.chosen]
-    change = "loses" if chosen.metric_drop > 0 else "gains"
+    change = "worse" if chosen.metric_drop > 0 else "better"
+    sure = ""
+    if chosen.metric_drop_at_most > chosen.metric_drop:
+        most = max(chosen.metric_drop_at_most, 0.0)
+        sure = f", and with the confidence that was asked for at most {most:.4f} worse"
     return [
         f"The bundle ({chosen.name}) takes {chosen.size_mb:.1f} MB and {chosen.latency_ms:.2f} ms "
-        f"for one row on one thread; compression {change} {abs(chosen.metric_drop):.4f} of "
-        f"validation {evidence.metric.label}.",
+        f"for one row on one thread; its validation {evidence.metric.label} is "
+        f"{abs(chosen.metric_drop):.4f} {change} than the uncompressed model's{sure}.",
         *_reordered(evidence),
     ]
 

@@ -309,7 +309,8 @@ def print_costs(console: Console, plan: StudyPlan, costs: TrialCosts) -> None:
     say(console, line)
     if (limit := costs.search.max_hours) is not None and seconds > limit * 3600:
         say(console, f"search.max_hours ends it before, after {format_duration(limit * 3600)}")
-    say(console, "training the best again and compressing the winners come on top")
+    again = "training the best again and " if costs.search.confirm_trials else ""
+    say(console, f"{again}compressing the winners come{'' if again else 's'} on top")
 
 
 def print_evidence(console: Console, evidence: StudyEvidence) -> None:

@@ -51,6 +51,11 @@ class Prior:
             ValueError: naming it and what the parameter takes.
         """
         if scale.find(self.value) is None:
+            if isinstance(self.value, str) and not isinstance(scale, Parts):
+                raise ValueError(
+                    f"prior is the text {self.value!r}, and the parameter takes {scale}; YAML "
+                    "reads a number such as 5e-4 as text, write 5.0e-4"
+                )
             raise ValueError(f"prior is {self.value!r}, but the parameter takes {scale}")
 
 

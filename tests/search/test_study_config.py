@@ -159,7 +159,7 @@ def test_override_that_fits_nothing_is_named(override: str, message: str) -> Non
         ("data.columns.text=title", r"data\.columns\.text must be a list, got 'title'"),
         (
             "data.columns.compare=[a, b]",
-            r"compare\.0 must be a list, .* write lists in a list, \[\[a",
+            r"compare\.0 must be a list, .* a list of lists, such as",
         ),
         (
             "data.columns.compare=[[a, b, c]]",

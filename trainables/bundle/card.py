@@ -57,8 +57,8 @@ market, the same way of logging clicks.
 """
 
 _INT8_LIMIT = """\
-- Activations are scaled by batch, so a row's log-odds can change by about {spread:.2g} with the
-  rows that it is predicted with.
+- Activations are scaled by batch, so a row's log-odds change with the rows that it is predicted
+  with: by up to {spread:.2g} on validation rows.
 """
 
 

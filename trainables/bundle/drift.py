@@ -208,7 +208,7 @@ def say_drift(drift: Drift, features: Features) -> str:
     """Say in a sentence what has changed."""
     known = drift.distribution
     return (
-        f"{_what(known)} is distributed otherwise than on the validation rows (PSI {drift.psi:.2f})"
+        f"{_what(known)} has another distribution than on the validation rows (PSI {drift.psi:.2f})"
         f": {drift.share:.0%} of the rows {_where(known, drift.place, features)}, "
         f"{known.shares[drift.place]:.0%} at export"
     )
@@ -221,7 +221,7 @@ def _what(known: Distribution) -> str:
         "score": "the predicted probability",
     }
     if known.kind == "comparison":
-        return f"how alike {known.column} are"
+        return f"the likeness of {known.column}"
     return names.get(known.kind, f"column {known.column!r}")
 
 
@@ -229,7 +229,7 @@ def _where(known: Distribution, place: int, features: Features) -> str:
     if known.kind != "category":
         if place > len(known.edges):
             return "lack it"
-        low = f"from {known.edges[place - 1]:.4g}" if place else ""
+        low = _from(known, place - 1) if place else ""
         high = f"below {known.edges[place]:.4g}" if place < len(known.edges) else ""
         return "are " + (" to ".join(filter(None, (low, high))) if low and high else low or high)
     if place == len(known.edges):
@@ -239,6 +239,14 @@ def _where(known: Distribution, place: int, features: Features) -> str:
         return "lack it" if code == MISSING else "have a value that training didn't have"
     field = next(f for f in features.fields.categorical if f.name == known.column)
     return f"have {field.values[code - NUM_SPECIAL]!r}"
+
+
+def _from(known: Distribution, place: int) -> str:
+    """Say from where on a bin's values are; just above a value that has a bin of its own."""
+    edge = known.edges[place]
+    if place and edge == np.nextafter(known.edges[place - 1], np.inf):
+        return f"above {known.edges[place - 1]:.4g}"
+    return f"from {edge:.4g}"
 
 
 def read_baseline(path: Path, features: Features) -> DriftBaseline:

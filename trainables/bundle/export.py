@@ -32,7 +32,7 @@ from trainables.bundle.manifest import (
     read_manifest,
     replace_text,
 )
-from trainables.bundle.predictor import RowScorer, log_odds
+from trainables.bundle.predictor import RowScorer, log_odds, run_graph
 from trainables.calibration import Calibration
 from trainables.data.row_inputs import RowInputs
 
@@ -90,24 +90,47 @@ def record_parity(
     uncompressed: np.ndarray,
     *,
     precision: str,
+    others: RowInputs | None = None,
 ) -> Parity:
-    """Predict real rows, together and one by one, so that a verification can replay them.
+    """Predict real rows one by one, so that a verification can replay them.
 
     Args:
         scorer: The staged parts.
         rows: Values by column; at least one.
         uncompressed: (n,) what the model gave before compression.
         precision: Of the graph; decides the tolerance.
+        others: Rows that show how much one depends on the others of its batch; None: these.
     """
-    together = scorer.score(rows)
+    columns = {name: [row[name] for row in rows] for name in scorer.features.columns}
     alone = np.concatenate([scorer.score([row]) for row in rows])
     return Parity(
         rows=tuple(dict(row) for row in rows),
         probabilities=tuple(alone.tolist()),
         uncompressed=tuple(np.asarray(uncompressed, np.float64).tolist()),
         tolerance=TOLERANCES[precision],
-        batch_spread=float(np.abs(log_odds(together) - log_odds(alone)).max()),
+        batch_spread=_batch_spread(scorer, others or scorer.encode(columns)),
     )
+
+
+def _batch_spread(scorer: RowScorer, inputs: RowInputs) -> float:
+    """Return the largest change of a row's log-odds between alone and with others, n rows.
+
+    Calibrated as predictions are, but for the steps of an isotonic one, whose log-odds have none.
+    """
+    calibration = scorer.calibration
+    slope = calibration.slope if calibration.kind in ("platt", "temperature") else 1.0
+
+    def predict(order: np.ndarray, size: int) -> np.ndarray:
+        found = np.empty(len(inputs))
+        for start in range(0, len(order), size):
+            chosen = order[start : start + size]
+            found[chosen] = log_odds(run_graph(scorer.session, inputs.take(chosen)))
+        return found
+
+    order = np.random.default_rng(0).permutation(len(inputs))
+    alone = predict(order, 1)
+    changes = [np.abs(predict(order, size) - alone).max() for size in (2, len(inputs))]
+    return float(slope * max(changes))
 
 
 def record_baseline(

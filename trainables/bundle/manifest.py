@@ -80,8 +80,9 @@ class Parity:
     """How far the log-odds of a replay may be off: arithmetic differs a little from CPU to CPU, and
     int8 rounds some of those differences up to a whole step."""
     batch_spread: float
-    """Largest change of a row's log-odds between alone and in one call with the others. Above 0 for
-    int8, whose scale of activations is that of the whole batch."""
+    """Largest change of a row's log-odds between alone and with other rows, of validation rows of
+    all lengths, after a calibration that isn't isotonic. Above 0 for int8, whose scale of
+    activations is that of the whole batch."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -43,8 +43,8 @@ class Predictor:
     >>> predictor.predict([{"headline": "You won't believe this"}])
     array([0.0213...])
 
-    With an int8 bundle a probability can change in its last digits with the rows that it is
-    predicted with (``manifest.parity.batch_spread``), because activations are scaled by batch.
+    With an int8 bundle a probability changes with the rows that it is predicted with, because
+    activations are scaled by batch; ``manifest.parity.batch_spread`` says by how much.
     """
 
     def __init__(self, folder: str | Path, num_threads: int | None = None) -> None:

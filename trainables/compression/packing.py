@@ -27,6 +27,8 @@ from trainables.compression.winner import Winner
 from trainables.data.row_inputs import RowInputs
 
 NUM_PARITY_ROWS = 16
+NUM_BATCHED_ROWS = 128
+"""Rows that show how much one depends on the others of its batch."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,13 +71,18 @@ def write_bundle(
         features=features,
         calibration=calibration,
     )
-    chosen = spread_over_lengths(winner.validation.tokens.lengths, NUM_PARITY_ROWS)
+    lengths = winner.validation.tokens.lengths
+    chosen = spread_over_lengths(lengths, NUM_PARITY_ROWS)
     rows = _raw_rows(winner, chosen)
     served = scorer.encode({name: [row[name] for row in rows] for name in features.columns})
     if not _are_equal(served, winner.validation.inputs.take(chosen), features):
         raise RuntimeError("the bundle would read rows unlike training did; nothing was exported")
     parity = record_parity(
-        scorer, rows, winner.probabilities[chosen], precision=candidate.precision
+        scorer,
+        rows,
+        winner.probabilities[chosen],
+        precision=candidate.precision,
+        others=winner.validation.inputs.take(spread_over_lengths(lengths, NUM_BATCHED_ROWS)),
     )
     record_baseline(
         staging,

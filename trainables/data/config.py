@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from spaces.spelling import nearest
 from trainables.data.comparison import Comparison
 from trainables.data.fields import TimePart
 from trainables.data.token_rows import TextLayout
@@ -146,8 +147,8 @@ class Columns:
         for first, second in self.compare:
             if unknown := [name for name in (first, second) if name not in seen]:
                 raise ValueError(
-                    f"data.columns.compare names {' and '.join(dict.fromkeys(unknown))}, which the "
-                    "model doesn't see; list it under text, categorical or numeric"
+                    f"data.columns.compare names {unknown[0]}, which the model doesn't see; list "
+                    f"it under text, categorical or numeric{nearest(unknown[0], seen)}"
                 )
             if first == second:
                 raise ValueError(

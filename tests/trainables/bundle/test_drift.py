@@ -88,7 +88,7 @@ def test_what_has_changed_is_named_and_nothing_else(
     import re
 
     assert re.search(sentence, said), said
-    assert "is distributed otherwise than on the validation rows (PSI" in said
+    assert "has another distribution than on the validation rows (PSI" in said
 
 
 def test_the_largest_change_comes_first() -> None:
@@ -153,7 +153,7 @@ def test_a_column_that_is_missing_everywhere_has_a_baseline_all_the_same(tmp_pat
     checked.add(*draw(np.random.default_rng(1), 300))
 
     (drift,) = checked.drifts()
-    assert "'price' is distributed otherwise" in say_drift(drift, FEATURES)
+    assert "'price' has another distribution" in say_drift(drift, FEATURES)
 
 
 def test_what_rises_above_a_frequent_value_is_seen() -> None:
