@@ -132,7 +132,7 @@ def test_what_a_point_leaves_out_is_the_prior_where_the_space_lacks_the_default(
         ({"uniform": [0, 1], "prior": True}, "prior is True"),
         ({"uniform": [0, 1], "step": 0.5, "prior": 0.4}, "prior is 0.4, .* takes 0.0, 0.5, 1.0"),
         ({"log_uniform": [1.0e-5, 1], "prior": 0}, "prior is 0, but"),
-        ({"log_uniform": [1.0e-5, 1], "prior": "1e-3"}, "prior is '1e-3'"),
+        ({"log_uniform": [1.0e-5, 1], "prior": "1e-3"}, "prior is the text '1e-3'"),
         ({"log_uniform": [1, 2], "prior": math.nan}, "prior is nan"),
         ({"int": [1, 99], "step": 2, "prior": 4}, r"prior is 4, .* takes 1, 3, \.\.\. 99"),
         ({"log_int": [1, 8], "prior": 9}, "whole numbers from 1 to 8"),
