@@ -24,7 +24,10 @@ NAMES = [
 ]  # fmt: skip
 CONFIGS = [
     Columns(text=("text",), label="label"),
-    Columns(text=("text",), label="label", categorical=("brand",), numeric=("price",)),
+    Columns(
+        text=("text",), label="label", categorical=("brand",), numeric=("price", "weight"),
+        compare=(("text", "brand"), ("price", "weight")),
+    ),
     Columns(label="label", categorical=("brand",), numeric=("price",), weight="weight"),
     Columns(
         text=("text",), optional_text=("text",), clicks="clicks", impressions="impressions",

@@ -49,7 +49,7 @@ def assert_sound(table: ClickTable, columns: Columns) -> None:
     assert table.row_ids.min() >= 0
     assert table.row_ids.max() < table.num_source_rows
     fields = table.fields.fit(np.flatnonzero(table.split == 0))
-    codes, numbers = table.fields.encode(fields, size)
+    codes, numbers = table.fields.encode(fields, table.texts, size)
     assert codes.shape == (size, len(columns.categorical))
     assert (codes >= 0).all()
     assert np.isfinite(numbers).all()
