@@ -210,15 +210,18 @@ def _costs(evidence: StudyEvidence) -> list[str]:
     report = evidence.compressions[evidence.best]
     assert report.chosen is not None
     chosen = report.candidates[report.chosen]
-    change = "worse" if chosen.metric_drop > 0 else "better"
+    amount = f"{abs(chosen.metric_drop):.4f}"
+    change = f"{amount} {'worse' if chosen.metric_drop > 0 else 'better'} than"
+    if float(amount) == 0:
+        change = "the same as"
     sure = ""
     if chosen.metric_drop_at_most > chosen.metric_drop:
         most = max(chosen.metric_drop_at_most, 0.0)
         sure = f", and with the confidence that was asked for at most {most:.4f} worse"
     return [
         f"The bundle ({chosen.name}) takes {chosen.size_mb:.1f} MB and {chosen.latency_ms:.2f} ms "
-        f"for one row on one thread; its validation {evidence.metric.label} is "
-        f"{abs(chosen.metric_drop):.4f} {change} than the uncompressed model's{sure}.",
+        f"for one row on one thread; its validation {evidence.metric.label} is {change} the "
+        f"uncompressed model's{sure}.",
         *_reordered(evidence),
     ]
 
