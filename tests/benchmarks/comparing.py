@@ -2,8 +2,9 @@
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from measuring import THREADS, trial_setup
@@ -20,27 +21,48 @@ from trainables.trial_setup import Worker
 METRIC = "roc_auc"
 
 
-class Scores:
-    """Trials' scores, kept in a file of lines of JSON."""
+class Kept:
+    """Results by what they are of, in a file of lines of JSON: a run may be broken off."""
 
     def __init__(self, path: Path | None) -> None:
+        """Read what there is; the file is there from now on.
+
+        Args:
+            path: The file; None: nothing is kept.
+        """
         self._path = path
-        self._found: dict[str, float] = {}
-        if path is not None and path.is_file():
+        self._found: dict[str, Any] = {}
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
             for line in path.read_text(encoding="utf-8").splitlines():
                 record = json.loads(line)
-                self._found[json.dumps(record["case"])] = record["score"]
+                self._found[json.dumps(record["case"])] = record["result"]
+
+    def of(self, case: Any, compute: Callable[[], Any]) -> Any:  # noqa: ANN401 - JSON values
+        """Return the result of a case, after computing it unless the file has it."""
+        key = json.dumps(case)
+        if key not in self._found:
+            # As it would be read again: tuples are lists.
+            self._found[key] = json.loads(json.dumps(compute()))
+            if self._path is not None:
+                with self._path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({"case": case, "result": self._found[key]}) + "\n")
+        return self._found[key]
+
+
+class Scores:
+    """Trials' scores, kept in a file."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._kept = Kept(path)
 
     def train(self, trial: TrialConfig, data: PreparedData, encoder: EncoderConfig) -> float:
         """Return a trial's METRIC on the test split, after training it unless the file has it."""
-        case = [data.fingerprint, trial.effective()]
-        key = json.dumps(case)
-        if key not in self._found:
-            self._found[key] = train_and_score(trial, data, encoder)
-            if self._path is not None:
-                with self._path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps({"case": case, "score": self._found[key]}) + "\n")
-        return self._found[key]
+        score: float = self._kept.of(
+            [data.fingerprint, trial.effective()], lambda: train_and_score(trial, data, encoder)
+        )
+        return score
 
 
 def train_and_score(trial: TrialConfig, data: PreparedData, encoder: EncoderConfig) -> float:

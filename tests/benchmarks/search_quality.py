@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 import surface
 import torch
-from comparing import METRIC, paired_difference
+from comparing import METRIC, Kept, paired_difference
 from measuring import print_result
 from scipy import stats
 
@@ -47,6 +47,9 @@ from spaces.trial_config import TrialConfig
 NAMES: tuple[AlgorithmName, ...] = ("random", "sobol", "tpe", "gp", "cmaes")
 SCHEDULED: tuple[AlgorithmName, ...] = ("random", "tpe")
 """Algorithms that every scheduler is played with."""
+PLAYED = tuple(name for name in SCHEDULERS if name != "pbt")
+"""Schedulers that are played: the table doesn't know what becomes of a trial that goes on with
+another one's weights and other hyperparameters."""
 TRIALS = 50
 AT_TRIALS = (10, 20, 30, 50)
 TARGET_TRIALS = 30
@@ -118,42 +121,30 @@ def _reports(config: SearchConfig, table: surface.Surface) -> Iterator[tuple[int
 
 
 class Searches:
-    """Searches that were played, kept in a file of lines of JSON."""
+    """Searches that were played, kept in a file."""
 
     def __init__(self, path: Path | None, table: surface.Surface) -> None:
-        self._path = path
+        self._kept = Kept(path)
         self._table = table
-        self._found: dict[tuple[str, str, int], Played] = {}
-        if path is not None and path.is_file():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                raw = json.loads(line)
-                raw.update(trials=tuple(raw["trials"]), incumbents=tuple(raw["incumbents"]))
-                self._add(Played(**raw))
-
-    def _add(self, played: Played) -> None:
-        self._found[played.algorithm, played.scheduler, played.seed] = played
 
     def play(
         self, algorithm: AlgorithmName, scheduler: SchedulerName, seed: int, trials: int = TRIALS
     ) -> Played:
         """Return a search, played unless the file has it."""
-        key = algorithm, scheduler, seed
-        if key not in self._found:
-            config = SearchConfig(
-                algorithm=algorithm,
-                scheduler=scheduler,
-                # With a scheduler, trials enough to spend every epoch.
-                trials=trials if scheduler == "none" else FULL_TRIALS * surface.EPOCHS,
-                epochs=surface.EPOCHS,
-                metric=METRIC,
-                seed=seed,
-            )
-            played = play(config, self._table)
-            self._add(played)
-            if self._path is not None:
-                with self._path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(dataclasses.asdict(played)) + "\n")
-        return self._found[key]
+        config = SearchConfig(
+            algorithm=algorithm,
+            scheduler=scheduler,
+            # With a scheduler, trials enough to spend every epoch.
+            trials=trials if scheduler == "none" else FULL_TRIALS * surface.EPOCHS,
+            epochs=surface.EPOCHS,
+            metric=METRIC,
+            seed=seed,
+        )
+        raw = self._kept.of(
+            [algorithm, scheduler, seed], lambda: dataclasses.asdict(play(config, self._table))
+        )
+        lists = {name: tuple(raw[name]) for name in ("trials", "incumbents")}
+        return Played(**{**raw, **lists})
 
 
 def mean_and_half(values: np.ndarray) -> tuple[float, float]:
@@ -222,7 +213,7 @@ def compare_schedulers(
     spent = FULL_TRIALS * surface.EPOCHS
     for algorithm in SCHEDULED:
         in_full = None
-        for scheduler in SCHEDULERS:
+        for scheduler in PLAYED:
             played = [searches.play(algorithm, scheduler, seed) for seed in range(seeds)]
             found = regrets_by_epoch(played, best)
             in_full = found if in_full is None else in_full

@@ -37,7 +37,6 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -46,6 +45,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from comparing import Kept
 from measuring import HEADLINES, ROOT, alone_in_process, print_result, table_config
 from torch import nn
 from trial_throughput import ENCODER, TokenDataset, _click_loss
@@ -273,36 +273,6 @@ def compare(hf: Timeline, ours: Timeline) -> dict[str, Any]:
     }
 
 
-class Results:
-    """What was found of seeds, kept in a file of lines of JSON."""
-
-    def __init__(self, path: Path | None, case: dict[str, Any]) -> None:
-        """Read what there is.
-
-        Args:
-            path: The file; None: nothing is kept.
-            case: All that a result depends on beside the seed.
-        """
-        self._path = path
-        self._case = case
-        self._found: dict[int, dict[str, Any]] = {}
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
-            records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-            self._found = {each["seed"]: each["found"] for each in records if each["case"] == case}
-
-    def of(self, seed: int, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Return a seed's result, after measuring it unless the file has it."""
-        if seed not in self._found:
-            self._found[seed] = measure()
-            if self._path is not None:
-                record = {"case": self._case, "seed": seed, "found": self._found[seed]}
-                with self._path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(record) + "\n")
-        return self._found[seed]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -338,8 +308,13 @@ def main() -> None:
         table = table_config(path, folder, num_rows)
         data = prepare(load_clicks(table, TaskConfig()), ENCODER, folder / "data")
         layers = arguments.tuned_layers
-        case = {"data": data.fingerprint, "trials": trials, "tuned_layers": layers}
-        results = Results(arguments.results, {**case, "cpus": available_cpus()})
+        case = {
+            "data": data.fingerprint,
+            "trials": trials,
+            "tuned_layers": layers,
+            "cpus": available_cpus(),
+        }
+        results = Kept(arguments.results)
 
         def measure(seed: int) -> dict[str, Any]:
             with alone_in_process():
@@ -355,7 +330,7 @@ def main() -> None:
             return compare(hf, ours)
 
         for seed in range(seeds):
-            found.append(results.of(seed, partial(measure, seed)))
+            found.append(results.of({**case, "seed": seed}, partial(measure, seed)))
             print(f"seed {seed}: {json.dumps(found[-1])}", flush=True)
         num_rows_of = data.num_rows
     names = ("speedup_to_hf_best", "ahead_at_equal_time")
