@@ -7,12 +7,10 @@ from spaces.conditions import Value
 from spaces.parameters import (
     Choice,
     Grid,
-    IntRange,
     LogIntRange,
     LogUniform,
     Ordinal,
     Parameter,
-    Uniform,
 )
 from spaces.scales import Parts
 from spaces.space import Space
@@ -86,29 +84,15 @@ def _move(parameter: Parameter, value: Value, rng: random.Random) -> Value:
     assert isinstance(value, int | float)
     low, high = parameter.extremes()
     target = min(max(value * factor, low), high)
-    if parameter.choices is None:
+    if isinstance(parameter, LogUniform) or parameter.choices is None:
         return target
-    nearest = _on_step(parameter, target)
-    if nearest != value:
-        return nearest
-    # Steps may be coarser than a fifth of the value.
-    up = factor > 1
-    if isinstance(parameter, Uniform):
-        places = Parts(parameter.choices)
-        place = places.place_of(value)
-        assert place is not None
-        return float(parameter.choices[_shifted(place, up, len(parameter.choices))])
-    step = parameter.step if isinstance(parameter, IntRange) else 1
-    return int(min(max(nearest + (step if up else -step), low), high))
-
-
-def _on_step(parameter: Uniform | LogUniform | IntRange | LogIntRange, target: float) -> float:
-    """Return the value of a parameter with steps that is nearest to a number inside its range."""
-    if isinstance(parameter, Uniform):
-        return parameter.nearest(target)
-    step = parameter.step if isinstance(parameter, IntRange) else 1
-    low, high = parameter.extremes()
-    return int(min(low + round((target - low) / step) * step, high))
+    step = 1 if isinstance(parameter, LogIntRange) else parameter.step
+    assert step is not None
+    place, moved = (round((number - low) / step) for number in (value, target))
+    if moved == place:
+        # Steps may be coarser than a fifth of the value.
+        moved += 1 if factor > 1 else -1
+    return parameter.choices[min(max(moved, 0), len(parameter.choices) - 1)]
 
 
 def _neighbour(parameter: Choice | Grid | Ordinal, value: Value, rng: random.Random) -> Value:

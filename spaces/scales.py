@@ -19,14 +19,8 @@ def _whole(value: Value) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _between(value: Value, low: float, high: float) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if low <= value <= high else None
-
-
 @dataclass(frozen=True, slots=True)
-class Line:
+class _Between:
     """Real numbers from low to high."""
 
     low: float
@@ -37,7 +31,14 @@ class Line:
 
     def find(self, value: Value) -> float | None:
         """Return a value as the scale has it; None if it isn't on the scale."""
-        return _between(value, self.low, self.high)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return None
+        return float(value) if self.low <= value <= self.high else None
+
+
+@dataclass(frozen=True, slots=True)
+class Line(_Between):
+    """Real numbers from low to high."""
 
     def value_at(self, coordinate: float) -> float:
         """Return the number at a coordinate."""
@@ -52,18 +53,8 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class LogLine:
+class LogLine(_Between):
     """Positive real numbers from low to high, by their logarithm."""
-
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"numbers from {self.low} to {self.high}"
-
-    def find(self, value: Value) -> float | None:
-        """Return a value as the scale has it; None if it isn't on the scale."""
-        return _between(value, self.low, self.high)
 
     def value_at(self, coordinate: float) -> float:
         """Return the number at a coordinate."""

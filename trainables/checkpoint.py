@@ -23,6 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 from spaces.trial_config import TrialConfig
 from trainables.data.fields import FieldShapes
 from trainables.encoder import encoder_fingerprint, find_encoder
+from trainables.linked_files import link_or_copy
 from trainables.out_of_memory import is_out_of_memory
 from trainables.trial_setup import CheckpointRecord, TrialSetup
 
@@ -155,11 +156,7 @@ def _link_files(source: Path, target: Path) -> None:
         below = target / Path(parent).relative_to(source)
         below.mkdir(parents=True)
         for name in names:
-            try:
-                os.link(Path(parent) / name, below / name)
-            except OSError:
-                # Another file system, or one that knows no hard links.
-                shutil.copy2(Path(parent) / name, below / name)
+            link_or_copy(Path(parent) / name, below / name)
 
 
 def _write_info(folder: Path, info: CheckpointInfo) -> None:

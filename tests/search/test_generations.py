@@ -313,7 +313,7 @@ def test_a_full_disk_halts_the_study_and_nothing_is_decided(
         give_first_reports(conductor, [0.9, 0.8, 0.7, 0.6])
         with monkeypatch.context() as full:
             full.setattr("os.link", refuse)
-            full.setattr("shutil.copy2", refuse)
+            full.setattr("shutil.copyfile", refuse)
             with pytest.raises(StudyHaltedError, match=r"disk is full: .*trial-0004.*--resume"):
                 conductor.ask()
         assert {trial.state for trial in ledger.trials()} == {"running"}

@@ -101,14 +101,16 @@ def record_parity(
         precision: Of the graph; decides the tolerance.
         others: Rows that show how much one depends on the others of its batch; None: these.
     """
-    columns = {name: [row[name] for row in rows] for name in scorer.features.columns}
+    if others is None:
+        names = scorer.features.columns
+        others = scorer.encode({name: [row[name] for row in rows] for name in names})
     alone = np.concatenate([scorer.score([row]) for row in rows])
     return Parity(
         rows=tuple(dict(row) for row in rows),
         probabilities=tuple(alone.tolist()),
         uncompressed=tuple(np.asarray(uncompressed, np.float64).tolist()),
         tolerance=TOLERANCES[precision],
-        batch_spread=_batch_spread(scorer, others or scorer.encode(columns)),
+        batch_spread=_batch_spread(scorer, others),
     )
 
 

@@ -35,8 +35,16 @@ class Features:
     @property
     def columns(self) -> tuple[str, ...]:
         """All columns that a row must have."""
-        fields = self.fields
-        return tuple(dict.fromkeys([*self.text, *fields.names, *fields.compared_texts]))
+        return tuple(dict.fromkeys([*self.text, *self.fields.names, *self.texts]))
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The columns that are read as texts, by the model or to be compared."""
+        return tuple(dict.fromkeys([*self.text, *self.fields.compared_texts]))
+
+    def may_be_blank(self, name: str) -> bool:
+        """Return whether a column of :attr:`texts` may be missing: the model can do without."""
+        return name not in self.text or self.text.index(name) in self.layout.optional
 
     def to_columns(self) -> dict[str, tuple[str, ...]]:
         """Say what the manifest says of them."""

@@ -176,14 +176,9 @@ class RowScorer:
     def encode(self, columns: Mapping[str, Sequence[Any]], *, first_row: int = 0) -> RowInputs:
         """Turn rows, given as n values by column, into what the model sees of them."""
         features, fields = self.features, self.features.fields
-        needed = [
-            name
-            for place, name in enumerate(features.text)
-            if place not in features.layout.optional
-        ]
         texts = {
-            name: _as_texts(columns[name], may_be_blank=name not in needed)
-            for name in dict.fromkeys([*features.text, *fields.compared_texts])
+            name: _as_texts(columns[name], may_be_blank=features.may_be_blank(name))
+            for name in features.texts
         }
         for name, column in texts.items():
             for row, text in enumerate(column, start=first_row):

@@ -229,11 +229,10 @@ def _request_schema(features: Features) -> dict[str, Any]:
     """Describe what /predict takes, for its page."""
     fields = features.fields
     texts = [{"type": "string"}, {"type": "array", "items": {"type": ["string", "null"]}}]
-    optional = {features.text[place] for place in features.layout.optional}
-    kinds: dict[str, dict[str, Any]] = {}
-    for name in dict.fromkeys([*features.text, *fields.compared_texts]):
-        is_needed = name in features.text and name not in optional
-        kinds[name] = {"anyOf": texts if is_needed else [*texts, {"type": "null"}]}
+    kinds: dict[str, dict[str, Any]] = {
+        name: {"anyOf": [*texts, {"type": "null"}] if features.may_be_blank(name) else texts}
+        for name in features.texts
+    }
     kinds |= {field.name: {"type": ["string", "number", "null"]} for field in fields.categorical}
     kinds |= {field.name: {"type": ["number", "null"]} for field in fields.numeric}
     if fields.time is not None:

@@ -88,10 +88,10 @@ class _Kept(dict[int, str]):
 _KEPT = _Kept()
 
 
-def _profile(text: str) -> _Profile:
+def _profile(text: str | None) -> _Profile:
     # Full-width letters, ligatures and decomposed accents are the same as the usual ones; after
     # folding, once more, for it may decompose.
-    plain = unicodedata.normalize("NFKC", text[:MAX_CHARACTERS])
+    plain = unicodedata.normalize("NFKC", (text or "")[:MAX_CHARACTERS])
     plain = unicodedata.normalize("NFKC", plain.casefold()).replace(FRACTION_SLASH, "/")
     listed = SEPARATORS.sub("", plain).translate(_KEPT).split()
     letters = "".join(listed)
@@ -99,8 +99,10 @@ def _profile(text: str) -> _Profile:
     return _Profile(letters, frozenset(listed), frozenset(pieces))
 
 
-def compare_texts(first: Sequence[str], second: Sequence[str]) -> np.ndarray:
+def compare_texts(first: Sequence[str | None], second: Sequence[str | None]) -> np.ndarray:
     """Compare n texts with n others, row by row; what they share doesn't depend on their order.
+
+    None, a missing text, is an empty one.
 
     Of each the first :data:`MAX_CHARACTERS` characters count, in Unicode's compatibility form NFKC,
     without regard to case: letters, marks and digits, and ``.``, ``,`` or ``/`` between two digits.

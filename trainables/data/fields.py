@@ -276,8 +276,7 @@ class Fields:
         if self.time is not None:
             name = self.time.name
             numbers.append(self.time.encode(_floats(as_seconds, columns[name], name, first_row)))
-        readable = {name: [text or "" for text in column] for name, column in categories.items()}
-        compared = {**texts, **readable, **known_numbers}
+        compared = {**texts, **categories, **known_numbers}
         for pair in self.comparisons:
             numbers.append(COMPARE[pair.kind](compared[pair.first], compared[pair.second]))
         return stack_codes(codes, num_rows), stack_numbers(numbers, num_rows)

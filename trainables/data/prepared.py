@@ -6,7 +6,6 @@ import errno
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -34,6 +33,7 @@ from trainables.data.table import ClickTable
 from trainables.data.text_column import TextColumn
 from trainables.data.token_rows import TextLayout, TokenRows, tokenize
 from trainables.encoder import EncoderConfig, encoder_fingerprint, find_encoder
+from trainables.linked_files import link_or_copy
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -337,14 +337,7 @@ def share(source: Path, target: Path) -> None:
 
     def link_all(unfinished: Path) -> None:
         for name in names:
-            try:
-                os.link(source / name, unfinished / name)
-            except OSError:
-                # Another file system, or one without links.
-                shutil.copyfile(source / name, unfinished / name)
-                # As for the files themselves: after a loss of power, size would not tell.
-                with (unfinished / name).open("rb+") as file:
-                    os.fsync(file.fileno())
+            link_or_copy(source / name, unfinished / name)
 
     _fill(target, link_all)
 

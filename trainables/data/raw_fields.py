@@ -57,12 +57,14 @@ class RawFields:
 
     def values(self) -> dict[str, TextColumn | np.ndarray]:
         """Return the columns by name."""
-        columns: dict[str, TextColumn | np.ndarray] = dict(
-            zip(self.names, (*self.categories, *self.numbers), strict=True)
-        )
+        columns = self._by_name()
         if self.seconds is not None:
             columns[self.time_name] = self.seconds
         return columns
+
+    def _by_name(self) -> dict[str, TextColumn | np.ndarray]:
+        """Return the categories and numbers by name."""
+        return dict(zip(self.names, (*self.categories, *self.numbers), strict=True))
 
     def codes(self) -> Iterator[np.ndarray]:
         """Number the distinct values of each column, from 0; a missing value is one of them."""
@@ -162,20 +164,19 @@ class RawFields:
     def _compare(self, pair: Comparison, texts: Sequence[TextColumn], target: np.ndarray) -> None:
         """Write what two columns share into (n, width); each two texts are compared once."""
         compare = COMPARE[pair.kind]
-        categories = dict(zip(self.names, self.categories, strict=False))
-        columns = {**dict(zip(self.text_names, texts, strict=False)), **categories}
-        if pair.kind == "number":
-            numbers = dict(zip(self.names[len(self.categories) :], self.numbers, strict=True))
-            for block in row_blocks(len(target)):
-                target[block] = compare(*(numbers[name][block] for name in pair.names))
-            return
+        # Without text columns the rows have a column of blanks, which has no name.
+        columns = dict(zip(self.text_names, texts, strict=False)) | self._by_name()
         first, second = (columns[name] for name in pair.names)
+        if not (isinstance(first, TextColumn) and isinstance(second, TextColumn)):
+            for block in row_blocks(len(target)):
+                target[block] = compare(first[block], second[block])
+            return
         # A missing category has code -1.
         places, rows = number_rows([first.codes + 1, second.codes + 1])
         compared = np.empty((len(rows), pair.width), np.float32)
         for block in row_blocks(len(rows)):
             sides = (column.take(rows[block]).arrow().to_pylist() for column in (first, second))
-            compared[block] = compare(*([text or "" for text in side] for side in sides))
+            compared[block] = compare(*sides)
         for block in row_blocks(len(target)):
             target[block] = compared[places[block]]
 

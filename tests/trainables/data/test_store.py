@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.trainables.data.tables import ENCODER, make_table
-from trainables.data import prepared, prepared_files
+from trainables.data import prepared_files
 from trainables.data.prepared import PreparedData
 from trainables.data.store import DATA_FOLDER, STORE, prepare_shared
 
@@ -120,7 +120,7 @@ def test_without_links_a_study_has_copies(tmp_path: Path, monkeypatch: pytest.Mo
     def refuse(*_: object) -> None:
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
 
-    monkeypatch.setattr(prepared.os, "link", refuse)
+    monkeypatch.setattr("os.link", refuse)
 
     data = prepare_shared(make_table(), ENCODER, tmp_path / "study")
 
