@@ -51,7 +51,7 @@ class Winner:
     baseline: dict[str, float]
     """Its metrics there, before anything was done to it."""
     baseline_probabilities: np.ndarray
-    """What it gave for them then."""
+    """What it gave for the validation rows then."""
     tokenizer: "Tokenizer"
     """What its texts are read with."""
     steps: tuple[tuple[str, dict[str, float]], ...]

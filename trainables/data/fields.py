@@ -226,17 +226,17 @@ class Fields:
         """How many codes and numbers they make."""
         return FieldShapes(
             num_codes=tuple(NUM_SPECIAL + len(field.values) for field in self.categorical),
-            num_numbers=self.width + sum(pair.width for pair in self.comparisons),
+            num_numbers=self.first_compared + sum(pair.width for pair in self.comparisons),
         )
 
     @property
-    def width(self) -> int:
-        """Numbers of numeric columns and the time, before those of comparisons."""
+    def first_compared(self) -> int:
+        """Where the numbers of comparisons begin: after those of numeric columns and the time."""
         return 2 * len(self.numeric) + (0 if self.time is None else self.time.width)
 
     def places_of_comparisons(self) -> Iterator[tuple[Comparison, slice]]:
         """Yield what is compared, and which of a row's numbers it gives."""
-        start = self.width
+        start = self.first_compared
         for pair in self.comparisons:
             yield pair, slice(start, start + pair.width)
             start += pair.width

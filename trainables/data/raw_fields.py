@@ -146,7 +146,7 @@ class RawFields:
         numbers = np.empty((num_rows, fields.shapes.num_numbers), np.float32)
         for block in row_blocks(num_rows):
             parts = self._number_parts(fields, block)
-            numbers[block, : fields.width] = stack_numbers(parts, block.stop - block.start)
+            numbers[block, : fields.first_compared] = stack_numbers(parts, block.stop - block.start)
         for pair, places in fields.places_of_comparisons():
             self._compare(pair, texts, numbers[:, places])
         return stack_codes(codes, num_rows), numbers
