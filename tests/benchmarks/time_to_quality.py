@@ -26,7 +26,8 @@ has as much time as hf took (`search.max_hours`), and trials enough to use it.
 
 What is compared is the best of a search on the validation split, which is higher the more often one
 tries; the number of reports is among the details. A seed may take an hour: with ``--results`` each
-is kept in a file when it is done, and a later call goes on with the next. The last line is JSON.
+side of it is kept in a file when it is done, and a later call goes on with what is missing. The
+last line is JSON.
 """
 
 import argparse
@@ -37,10 +38,11 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -81,6 +83,13 @@ class Timeline:
     """Seconds since its start and validation score of each report, in order."""
     seconds: float
     """When its last trial ended."""
+
+    @classmethod
+    def kept(cls, results: Kept, case: dict[str, Any], search: Callable[[], "Timeline"]) -> Self:
+        """Return the timeline of a case, after searching unless the file has it."""
+        found = results.of(case, lambda: dataclasses.asdict(search()))
+        reports = tuple((at, score) for at, score in found["reports"])
+        return cls(reports=reports, seconds=found["seconds"])
 
     def best_until(self, seconds: float) -> float:
         """Return the best score by then; minus infinity before the first report."""
@@ -308,29 +317,31 @@ def main() -> None:
         table = table_config(path, folder, num_rows)
         data = prepare(load_clicks(table, TaskConfig()), ENCODER, folder / "data")
         layers = arguments.tuned_layers
-        case = {
-            "data": data.fingerprint,
-            "trials": trials,
-            "tuned_layers": layers,
-            "cpus": available_cpus(),
-        }
+        case = {"data": data.fingerprint, "trials": trials, "cpus": available_cpus()}
         results = Kept(arguments.results)
 
-        def measure(seed: int) -> dict[str, Any]:
+        def search_theirs(seed: int) -> Timeline:
             with alone_in_process():
-                hf = hf_search(data, folder, trials=trials, seed=seed)
-            ours = our_search(
-                table,
-                folder,
-                trials=OUR_TRIALS * trials,
-                seed=seed,
-                tuned_layers=layers,
-                seconds=hf.seconds,
-            )
-            return compare(hf, ours)
+                return hf_search(data, folder, trials=trials, seed=seed)
 
         for seed in range(seeds):
-            found.append(results.of({**case, "seed": seed}, partial(measure, seed)))
+            hf = Timeline.kept(
+                results, {**case, "side": "hf", "seed": seed}, partial(search_theirs, seed)
+            )
+            ours = Timeline.kept(
+                results,
+                {**case, "side": "ours", "tuned_layers": layers, "seed": seed},
+                partial(
+                    our_search,
+                    table,
+                    folder,
+                    trials=OUR_TRIALS * trials,
+                    seed=seed,
+                    tuned_layers=layers,
+                    seconds=hf.seconds,
+                ),
+            )
+            found.append(compare(hf, ours))
             print(f"seed {seed}: {json.dumps(found[-1])}", flush=True)
         num_rows_of = data.num_rows
     names = ("speedup_to_hf_best", "ahead_at_equal_time")
