@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,6 +23,13 @@ RAY_BYTES = 0.8e9
 """What Ray's own processes take on this machine, 0.44 GB measured, its object store, 0.2 GB, and
 some room."""
 
+MOST_PACKED = 8
+"""Trials that share a GPU at most, unless a study says how many: eight do several times the work of
+one (docs/measurements.md, "On a GPU")."""
+
+SHARE_STEPS = 10_000
+"""Ray counts resources in steps of a ten-thousandth."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialResources:
@@ -33,8 +40,8 @@ class TrialResources:
     cpus_per_worker: int = 1
     """CPU cores, and so threads, of a worker."""
     gpus_per_worker: float | Literal["auto"] = "auto"
-    """GPUs of a worker; a fraction lets several trials share one. auto: one, where there are enough
-    for a trial's workers, else none."""
+    """GPUs of a worker; a fraction lets several trials share one. auto: where there are enough for
+    a trial's workers, one, or the fraction that memory and cores allow; else none."""
     concurrent_trials: int | Literal["auto"] = "auto"
     """Trials at a time; auto: as many as fit."""
 
@@ -70,11 +77,41 @@ class TrialResources:
         """GPUs of a worker; none while auto has not been settled."""
         return 0 if self.gpus_per_worker == "auto" else self.gpus_per_worker
 
-    def settle_gpus(self, capacity: "Capacity") -> "TrialResources":
-        """Replace auto by what a machine or a cluster offers."""
+    def settle_gpus(
+        self, capacity: "Capacity", need: "MemoryNeed | None" = None, *, most: float = math.inf
+    ) -> "TrialResources":
+        """Replace auto by what a machine or a cluster offers.
+
+        Trials of one worker share GPUs, as many on each as its memory holds and the machine's cores
+        and memory allow, eight at most. Those of several don't: two processes of a collective can't
+        be on one GPU.
+
+        Args:
+            capacity: What there is.
+            need: The memory of the largest trial; None: not known, and no GPU is shared.
+            most: Trials that will ever run at a time.
+        """
         if self.gpus_per_worker != "auto":
             return self
-        return dataclasses.replace(self, gpus_per_worker=int(capacity.gpus >= self.workers))
+        share: float = int(capacity.gpus >= self.workers)
+        if share and self.workers == 1 and need is not None:
+            share = _share(self._count_packed(capacity, need, most))
+        return dataclasses.replace(self, gpus_per_worker=share)
+
+    def _count_packed(self, capacity: "Capacity", need: "MemoryNeed", most: float) -> int:
+        """Return how many trials may share each GPU."""
+        if capacity.gpu_memory is None:
+            return 1
+        if self.concurrent_trials != "auto":
+            most = min(most, self.concurrent_trials)
+        counts = [MOST_PACKED, _fit_bytes(need.gpu_bytes, capacity.gpu_memory)]
+        # Rounded up; on fewer GPUs than there are, some trials would wait for others for nothing.
+        counts.append(-(-most // capacity.gpus))
+        for cpus, gpus, free in _machines(capacity):
+            if gpus:
+                fits = min(cpus // self.cpus_per_worker, _fit_bytes(need.worker_bytes, free))
+                counts.append(fits // gpus)
+        return max(1, int(min(counts)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -161,7 +198,7 @@ def fit_trials(
     Raises:
         ValueError: if not even one fits, or fewer than the study asks for.
     """
-    resources = resources.settle_gpus(capacity)
+    resources = resources.settle_gpus(capacity, need)
     fits = _count_trials(resources, capacity, None)
     needs = f"{resources.workers} x {resources.cpus_per_worker} CPUs"
     if resources.gpus:
@@ -220,8 +257,7 @@ def _check_gpu_memory(resources: TrialResources, capacity: Capacity, need: Memor
     holds = int(capacity.gpu_memory // need.gpu_bytes)
     if holds < 1:
         raise ValueError(f"one trial needs {problem}; {need.remedy}")
-    # Rounded up, because twice 0.334 is less than 1 and thrice is more.
-    fraction = math.ceil(1000 / holds) / 1000
+    fraction = _share(holds)
     raise ValueError(
         f"resources.gpus_per_worker is {resources.gpus:g}, which packs trials that need {problem}; "
         f"write gpus_per_worker: {fraction:g} for {holds} on a GPU, or {need.remedy}"
@@ -229,17 +265,29 @@ def _check_gpu_memory(resources: TrialResources, capacity: Capacity, need: Memor
 
 
 def _count_trials(resources: TrialResources, capacity: Capacity, need: MemoryNeed | None) -> int:
-    nodes = capacity.nodes or ((capacity.cpus, capacity.gpus),)
-    memory = capacity.memory or (math.inf,) * len(nodes)
+    worker_bytes = 0.0 if need is None else need.worker_bytes
     workers = sum(
-        min(_fit_workers(resources, *node), _fit_bytes(need, free))
-        for node, free in zip(nodes, memory, strict=True)
+        min(_fit_workers(resources, cpus, gpus), _fit_bytes(worker_bytes, free))
+        for cpus, gpus, free in _machines(capacity)
     )
     return int(workers // resources.workers)
 
 
-def _fit_bytes(need: MemoryNeed | None, free: float) -> float:
-    return math.inf if need is None or math.isinf(free) else free // need.worker_bytes
+def _machines(capacity: Capacity) -> Iterator[tuple[float, float, float]]:
+    """Yield the cores, the GPUs and the bytes that each machine offers."""
+    nodes = capacity.nodes or ((capacity.cpus, capacity.gpus),)
+    memory = capacity.memory or (math.inf,) * len(nodes)
+    for (cpus, gpus), free in zip(nodes, memory, strict=True):
+        yield cpus, gpus, free
+
+
+def _fit_bytes(each: float, free: float) -> float:
+    return free // each if each and math.isfinite(free) else math.inf
+
+
+def _share(count: int) -> float:
+    """Return the largest fraction of a GPU of which so many fit on one."""
+    return SHARE_STEPS // count / SHARE_STEPS
 
 
 def _fit_workers(resources: TrialResources, cpus: float, gpus: float) -> float:

@@ -122,7 +122,10 @@ def _learning_curves(evidence: StudyEvidence) -> str:
                 ha="right",
                 color=ACCENT,
             )
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if max(row.trial.reports[-1].epoch for row in shown) > 1:
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        else:
+            axes.set_xticks([1])
         axes.set_xlabel("epoch")
         axes.set_ylabel(f"validation {metric.label}")
         axes.margins(y=0.12)

@@ -16,6 +16,7 @@ from search.study_config import StudyConfig
 from search.tables import data_table, new_table, say
 from trainables.data.checks import LEAK_AUC, describe_suspicions
 from trainables.data.column_facts import ColumnDescription, written_time
+from trainables.data.config import Columns
 from trainables.data.describe import TableDescription
 
 MAX_VALUE_CHARACTERS = 40
@@ -80,6 +81,14 @@ def _shorten(value: str) -> str:
     return line if len(line) <= MAX_VALUE_CHARACTERS else f"{line[: MAX_VALUE_CHARACTERS - 1]}…"
 
 
+def comparisons_sentence(columns: Columns) -> str | None:
+    """Say which columns a model sees compared; None where none are."""
+    if not columns.compare:
+        return None
+    pairs = "; ".join(f"{first} with {second}" for first, second in columns.compare)
+    return f"a model also sees what they share (data.columns.compare): {pairs}"
+
+
 def token_sentence(facts: TableDescription, max_tokens: int) -> str:
     """Say how long the rows are."""
     percentiles = facts.token_percentiles
@@ -96,6 +105,8 @@ def print_data(console: Console, facts: TableDescription, config: StudyConfig) -
         say(console, facts.bad_rows.summary())
     console.print(data_table(facts.fingerprint, (*facts.parts, facts.whole)))
     console.print(_columns_table(column_lines(facts)))
+    if compared := comparisons_sentence(config.data.columns):
+        say(console, compared)
     say(console, token_sentence(facts, config.encoder.max_tokens))
     for found in facts.checks.duplicates:
         say(
@@ -142,6 +153,7 @@ def render_data(facts: TableDescription, config: StudyConfig) -> str:
             file=Path(config.data.path).name,
             facts=facts,
             columns=column_lines(facts),
+            compared=comparisons_sentence(config.data.columns),
             suspicions=describe_suspicions(facts.checks, config.data),
             leak_auc=LEAK_AUC,
             max_tokens=config.encoder.max_tokens,

@@ -1,6 +1,7 @@
 """Whether a study's trials fit into memory, and how long the study will take."""
 
 import dataclasses
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,13 @@ START_SECONDS = 20.0
 
 GPU_HOST_BYTES = 4e9
 """What a process that trains on a GPU may take of the machine's own memory: CUDA's libraries."""
+
+PACKED_POWER = 0.8
+"""To which power of their number trials that share a GPU do the work of one, as measured
+(docs/measurements.md, "On a GPU")."""
+
+NO_MEMORY = MemoryNeed(worker_bytes=0.0, gpu_bytes=0.0, largest="", remedy="")
+"""As many trials as cores allow, however many share a GPU."""
 
 MOST_PLAYED = 200
 """Trials of a played search: in a longer one, the share that is stopped hardly changes."""
@@ -80,17 +88,24 @@ class TrialCosts:
         )
 
     def study_seconds(
-        self, *, num_trials: int, num_concurrent: int, epochs: float | None = None
+        self,
+        *,
+        num_trials: int,
+        num_concurrent: int,
+        num_packed: float = 1.0,
+        epochs: float | None = None,
     ) -> float:
         """Predict how long a search takes, compression excluded.
 
         Args:
             num_trials: Trials of the study.
             num_concurrent: Trials at a time.
+            num_packed: Those of them that share a GPU; each takes longer than alone.
             epochs: Of a trial on average; None: all.
         """
         epochs = self.search.epochs if epochs is None else epochs
         mean = sum(share * self.of(kind).seconds(epochs) for kind, share in self.shares.items())
+        mean *= math.pow(num_packed, 1 - PACKED_POWER)
         # The last rounds leave places empty; no search ends before a whole trial has.
         rounds = max(num_trials / num_concurrent, 1)
         frozen = self.frozen_seconds
@@ -153,17 +168,17 @@ def _play(search: SearchConfig, num_trials: int, rng: np.random.Generator) -> fl
     return total / num_trials
 
 
-def is_ample(
-    config: StudyConfig, encoder: Path, capacity: Capacity, *, num_tokens: int, num_rows: int
-) -> bool:
-    """Return whether a bound from the shapes alone shows that memory limits nothing.
+def bound_need(
+    config: StudyConfig, encoder: Path, *, num_tokens: int, num_rows: int, use_gpu: bool
+) -> MemoryNeed:
+    """Return an upper bound of what a trial takes, from the shapes alone.
 
     Args:
-        config: The study; its GPUs are settled.
+        config: The study.
         encoder: The encoder's folder.
-        capacity: What there is.
         num_tokens: Tokens of the longest row, or more.
         num_rows: Training rows, which limit a batch too.
+        use_gpu: Whether trials run on GPUs.
     """
     shape, resources = EncoderShape.read(encoder), config.resources
 
@@ -174,15 +189,27 @@ def is_ample(
         return bound_memory(shape, kind, rows=rows, num_tokens=num_tokens)
 
     tensors = max(map(tensor_bytes, trial_kinds(config)))
-    need = MemoryNeed(
-        worker_bytes=PROCESS_BYTES + (GPU_HOST_BYTES if resources.gpus else tensors),
-        gpu_bytes=GPU_PROCESS_BYTES + tensors if resources.gpus else 0.0,
+    return MemoryNeed(
+        worker_bytes=PROCESS_BYTES + (GPU_HOST_BYTES if use_gpu else tensors),
+        gpu_bytes=GPU_PROCESS_BYTES + tensors if use_gpu else 0.0,
         largest="",
         remedy="",
     )
+
+
+def is_ample(resources: TrialResources, capacity: Capacity, bound: MemoryNeed) -> bool:
+    """Return whether a bound shows that memory limits nothing.
+
+    Args:
+        resources: What a trial is given.
+        capacity: What there is.
+        bound: What a trial takes at most.
+    """
+    # Where GPUs are shared, as many trials on each as if they took nothing.
+    resources = resources.settle_gpus(capacity, NO_MEMORY)
     allowed = fit_trials(resources, capacity)
     try:
-        return fit_trials(resources, capacity, need) == allowed
+        return fit_trials(resources, capacity, bound) == allowed
     except ValueError:
         return False
 

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from cluster.resources import Capacity, local_capacity
+from cluster.resources import Capacity, MemoryNeed, local_capacity
 from search.budgets import reached_budget
 from search.conductor import Conductor
 from search.confirmation import missing_repeats
@@ -33,7 +33,7 @@ from search.shape_costs import (
     measured_costs,
 )
 from search.study_changes import check_data, check_folder
-from search.study_config import StudyConfig, dump_study, load_study
+from search.study_config import StudyConfig, dump_study, load_study, write_study
 from search.study_plan import (
     DataFacts,
     StudyPlan,
@@ -56,8 +56,6 @@ if TYPE_CHECKING:
     from search.room import TrialCosts
     from trainables.data.prepared import PreparedData
     from trainables.data.table import ClickTable
-
-STUDY_FILE = "study.yaml"
 
 
 class Study:
@@ -130,22 +128,27 @@ class Study:
         # Too few cores need no measurement.
         self._plan(capacity, None)
         costs = self._measure(table, capacity)
-        return self._plan(capacity, costs), costs
+        if costs is None:
+            need = self._ample_bound(table, capacity)
+        else:
+            need = costs.need(self.config.resources, capacity)
+        return self._plan(capacity, need), costs
 
     def _capacity(self, address: str | None) -> Capacity:
         if address is None:
             return local_capacity()
         return cluster_capacity(address, self.config.resources)
 
-    def _plan(self, capacity: Capacity, costs: "TrialCosts | None") -> StudyPlan:
-        resources = self.config.resources.settle_gpus(capacity)
-        need = None if costs is None else costs.need(resources, capacity)
+    def _plan(self, capacity: Capacity, need: MemoryNeed | None) -> StudyPlan:
         return make_plan(self.config, self.folder, capacity, self._data_facts(), need)
+
+    def _uses_gpus(self, capacity: Capacity) -> bool:
+        return self.config.resources.settle_gpus(capacity).gpus > 0
 
     def _measure(self, table: "ClickTable", capacity: Capacity) -> "TrialCosts | None":
         from search.measure_costs import measure_costs
 
-        use_gpu = self.config.resources.settle_gpus(capacity).gpus > 0
+        use_gpu = self._uses_gpus(capacity)
         if use_gpu and not local_capacity().gpus:
             return None
         return measure_costs(self.config, table, use_gpu=use_gpu)
@@ -189,7 +192,7 @@ class Study:
         if address is None:
             capacity = local_capacity()
             make_plan(self.config, self.folder, capacity, None)
-            if not self.config.resources.settle_gpus(capacity).gpus:
+            if not self._uses_gpus(capacity):
                 # A GPU is asked by a worker: this process shall take none of its memory.
                 settle_precision(self.config.deepspeed, use_gpu=False)
         else:
@@ -238,12 +241,12 @@ class Study:
         from trainables.data.store import prepare_shared
 
         table = self.check(address=address, resume=resume, on_event=on_event)
-        costs, plan = None, None
+        need, plan = None, None
         if address is None:
             # Measured once: Ray's own processes, for which this leaves room, would count twice.
             local = local_capacity()
-            costs = self._costs_if_tight(table, local, on_event)
-            plan = self._plan(local, costs)
+            need = self._need(table, local, on_event)
+            plan = self._plan(local, need)
         data = prepare_shared(table, self.config.encoder, self.folder)
         if table.bad_rows is not None:
             table.bad_rows.write(self.folder / BAD_ROWS_FILE)
@@ -252,7 +255,7 @@ class Study:
         facts = _facts(data, table.fingerprint)
         if not Ledger.exists(self.folder):
             facts |= self._shape_costs(data, on_event) | self._earlier(setup, on_event)
-        connected = functools.partial(self._connected, address, table, costs, plan, on_event)
+        connected = functools.partial(self._connected, address, table, need, plan, on_event)
         self._run(setup, facts, connected, on_event)
         return read_result(self.folder)
 
@@ -278,23 +281,30 @@ class Study:
             on_event(StudyEvent(kind="note", message=message))
         return {EARLIER_FACT: earlier.to_dict()}
 
-    def _costs_if_tight(
+    def _need(
         self, table: "ClickTable", capacity: Capacity, on_event: OnEvent
-    ) -> "TrialCosts | None":
-        """Measure the trials, unless a bound shows that memory limits nothing."""
-        from search.room import is_ample
-
-        config = dataclasses.replace(
-            self.config, resources=self.config.resources.settle_gpus(capacity)
-        )
-        encoder = find_encoder(config.encoder)
-        num_rows = int((table.split == 0).sum())
-        num_tokens = config.encoder.max_tokens
-        if is_ample(config, encoder, capacity, num_tokens=num_tokens, num_rows=num_rows):
-            return None
+    ) -> MemoryNeed | None:
+        """Measure what the trials take, unless a bound shows that memory limits nothing."""
+        bound = self._ample_bound(table, capacity)
+        if bound is not None:
+            return bound
         message = "memory may be short; measuring what trials take"
         on_event(StudyEvent(kind="note", message=message))
-        return self._measure(table, capacity)
+        costs = self._measure(table, capacity)
+        return None if costs is None else costs.need(self.config.resources, capacity)
+
+    def _ample_bound(self, table: "ClickTable", capacity: Capacity) -> MemoryNeed | None:
+        """Return a bound of what the trials take; None where there may be less."""
+        from search.room import bound_need, is_ample
+
+        bound = bound_need(
+            self.config,
+            find_encoder(self.config.encoder),
+            num_tokens=self.config.encoder.max_tokens,
+            num_rows=int((table.split == 0).sum()),
+            use_gpu=self._uses_gpus(capacity),
+        )
+        return bound if is_ample(self.config.resources, capacity, bound) else None
 
     def _setup(self, data: "PreparedData", encoder: str) -> TrialSetup:
         config = self.config
@@ -357,7 +367,7 @@ class Study:
                 # A cluster that can't be joined, or is too small, leaves no study behind.
                 plan = stack.enter_context(connected())
                 ledger = stack.enter_context(Ledger.create(self.folder, facts))
-            _write_study(self.folder, facts["config"])
+            write_study(self.folder, self.config)
             if plan is None:
                 return
             setup = dataclasses.replace(
@@ -403,7 +413,7 @@ class Study:
         self,
         address: str | None,
         table: "ClickTable",
-        costs: "TrialCosts | None",
+        need: MemoryNeed | None,
         plan: StudyPlan | None,
         on_event: OnEvent,
     ) -> Iterator[StudyPlan]:
@@ -412,7 +422,7 @@ class Study:
         Args:
             address: As for :meth:`run`.
             table: The study's.
-            costs: What trials take, if that was measured.
+            need: What the largest trial takes on this machine, if that is known.
             plan: What would run on this machine, made before; None with an address.
             on_event: Told of measuring.
         """
@@ -430,8 +440,8 @@ class Study:
                 )
             else:
                 offered = with_gpu_memory(offered, self.config.resources)
-                costs = costs or self._costs_if_tight(table, offered, on_event)
-            plan = self._plan(offered, costs)
+                need = self._need(table, offered, on_event)
+            plan = self._plan(offered, need)
             # Before a study is there: a precision that the machines lack leaves none behind.
             deepspeed = settle_precision_there(plan.config)
             config = dataclasses.replace(plan.config, deepspeed=deepspeed)
@@ -467,13 +477,6 @@ class Study:
             # What halted the study may be that the ledger can't be written.
             with contextlib.suppress(StudyHaltedError):
                 ledger.set_fact("status", status)
-
-
-def _write_study(folder: Path, text: str) -> None:
-    # Renamed into place: a kill leaves the old file or the new one, not half of it.
-    unfinished = folder / f".{STUDY_FILE}.new"
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(folder / STUDY_FILE)
 
 
 def _facts(data: "PreparedData", table_fingerprint: str) -> dict[str, Any]:

@@ -35,6 +35,9 @@ from trainables.deepspeed_config import DeepSpeedConfig
 from trainables.encoder import EncoderConfig
 from trainables.task import TASK_METRICS, TaskConfig
 
+STUDY_FILE = "study.yaml"
+"""In a study's folder, and in that of a single trial: what it was run with."""
+
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -331,3 +334,11 @@ def dump_study(config: StudyConfig) -> str:
     return yaml.safe_dump(
         study_to_dict(config), sort_keys=False, allow_unicode=True, default_flow_style=None
     )
+
+
+def write_study(folder: Path, config: StudyConfig) -> None:
+    """Write the resolved study into its folder."""
+    # Renamed into place: a kill leaves the old file or the new one, not half of it.
+    unfinished = folder / f".{STUDY_FILE}.new"
+    unfinished.write_text(dump_study(config), encoding="utf-8")
+    unfinished.replace(folder / STUDY_FILE)

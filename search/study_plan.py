@@ -67,6 +67,12 @@ class StudyPlan:
         return self.config.resources.cpus_per_worker
 
     @property
+    def num_packed(self) -> float:
+        """Trials that share a GPU; 1 where none is shared."""
+        shared = 0 < self.config.resources.gpus < 1
+        return max(1.0, self.num_concurrent / self.capacity.gpus) if shared else 1.0
+
+    @property
     def num_idle_cpus(self) -> float:
         """Cores that no trial of this study will use."""
         resources = self.config.resources
@@ -88,16 +94,18 @@ def make_plan(
         folder: Where it will be.
         capacity: What the machine or the cluster offers.
         data: What is known of its data.
-        need: The memory of its largest trial; None: memory limits nothing.
+        need: The memory of its largest trial; None: not known, and taken as enough for as many at
+            a time as cores and whole GPUs allow.
 
     Raises:
         ValueError: if a trial, or as many at a time as the study asks for, doesn't fit.
     """
-    num_concurrent = fit_trials(config.resources, capacity, need)
-    config = dataclasses.replace(config, resources=config.resources.settle_gpus(capacity))
+    num_trials = count_trials(config)
+    resources = config.resources.settle_gpus(capacity, need, most=num_trials)
+    config = dataclasses.replace(config, resources=resources)
+    num_concurrent = fit_trials(resources, capacity, need)
     num_points = count_points(config.space)
     search = config.search
-    num_trials = count_trials(config)
     notes = _notes_on_memory(config, capacity, need, num_concurrent, num_trials)
     rungs = SCHEDULERS[search.scheduler](search).rungs
     return StudyPlan(

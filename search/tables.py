@@ -1,5 +1,6 @@
 """A study's results as tables for the terminal."""
 
+import functools
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -298,10 +299,15 @@ def costs_table(costs: TrialCosts) -> Table:
 def print_costs(console: Console, plan: StudyPlan, costs: TrialCosts) -> None:
     """Print what trials take, and how long the search will."""
     console.print(costs_table(costs))
-    size = {"num_trials": plan.num_trials, "num_concurrent": plan.num_concurrent}
-    whole = format_about(costs.study_seconds(**size))
+    predict = functools.partial(
+        costs.study_seconds,
+        num_trials=plan.num_trials,
+        num_concurrent=plan.num_concurrent,
+        num_packed=plan.num_packed,
+    )
+    whole = format_about(predict())
     epochs = expected_epochs(costs.search, plan.num_trials)
-    seconds = costs.study_seconds(**size, epochs=epochs)
+    seconds = predict(epochs=epochs)
     line = f"about {format_about(seconds)}: "
     line += f"{plan.num_trials} trials, {plan.num_concurrent} at a time"
     if plan.rungs and costs.search.scheduler != "pbt":

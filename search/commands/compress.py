@@ -103,30 +103,33 @@ def _compress_study(folder: Path, overrides: tuple[str, ...], address: str | Non
 
 
 def _searched_study(folder: Path, overrides: tuple[str, ...]) -> "StudyConfig":
-    """Read the study that was searched, with overrides that leave it the same study."""
+    """Read the study that was searched, and note the overrides, which leave it the same study."""
     from search.ledger import Ledger
     from search.study_changes import find_changes
-    from search.study_config import parse_study
+    from search.study_config import dump_study, parse_study, write_study
 
     if not Ledger.exists(folder):
         raise ValueError(
             f"{folder} is neither a study's folder (no ledger.db) nor a checkpoint (no trial.json)"
         )
+    source = f"the study in {folder}"
     # Opened to write, so that a study that still runs is refused here.
     with Ledger.open(folder) as ledger:
         text: str = ledger.fact("config")
-    source = f"the study in {folder}"
-    config = parse_study(text, overrides, source=source)
-    if changes := find_changes(parse_study(text, source=source), config):
-        raise ValueError(
-            f"{folder} was searched with other settings: {'; '.join(changes)}. Here only "
-            "compression and winners may change"
-        )
+        config = parse_study(text, overrides, source=source)
+        if changes := find_changes(parse_study(text, source=source), config):
+            raise ValueError(
+                f"{folder} was searched with other settings: {'; '.join(changes)}. Here only "
+                "compression and winners may change"
+            )
+        # As with a resume: the report and later commands go by what was asked for last.
+        ledger.set_fact("config", dump_study(config))
+    write_study(folder, config)
     return config
 
 
 def _compress_checkpoint(checkpoint: Path, overrides: tuple[str, ...], output: Path) -> None:
-    from search.study_config import load_study
+    from search.study_config import STUDY_FILE, load_study
     from search.tables import open_console, say
     from trainables.checkpoint import read_checkpoint_info
     from trainables.compression.pipeline import compress as compress_checkpoint
@@ -134,7 +137,7 @@ def _compress_checkpoint(checkpoint: Path, overrides: tuple[str, ...], output: P
 
     with preflight():
         folder = _study_folder(checkpoint)
-        config = load_study(folder / "study.yaml", overrides)
+        config = load_study(folder / STUDY_FILE, overrides)
         info = read_checkpoint_info(checkpoint)
     # Beside the checkpoint also where both were moved since the training.
     data = folder / DATA_FOLDER / info.setup.data_fingerprint
@@ -166,10 +169,12 @@ def _compress_checkpoint(checkpoint: Path, overrides: tuple[str, ...], output: P
 
 def _study_folder(checkpoint: Path) -> Path:
     """Find the folder of the study that a checkpoint belongs to, a few levels up."""
+    from search.study_config import STUDY_FILE
+
     for folder in list(checkpoint.resolve().parents)[:3]:
-        if (folder / "study.yaml").is_file():
+        if (folder / STUDY_FILE).is_file():
             return folder
     raise ValueError(
-        f"{checkpoint} has no study.yaml beside or above it, which names the text columns; leave a "
+        f"{checkpoint} has no {STUDY_FILE} beside or above it, which names the text columns; leave a "
         "checkpoint in its study's folder, or in the one that clicktune trial --out made"
     )

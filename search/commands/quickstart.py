@@ -34,6 +34,7 @@ def quickstart(out: Path, *, fresh: bool, overrides: tuple[str, ...]) -> int:
     from search.commands.search import run_to_bundle
     from search.quickstart import NAME, free_name, quickstart_study, write_log
     from search.study import Study
+    from search.study_config import STUDY_FILE
     from search.tables import open_console, say
 
     console = open_console()
@@ -60,7 +61,7 @@ def quickstart(out: Path, *, fresh: bool, overrides: tuple[str, ...]) -> int:
         _predict(console, config, study.folder)
         say(
             console,
-            f"next: copy {study.folder / 'study.yaml'}, set name, data.path and data.columns to "
+            f"next: copy {study.folder / STUDY_FILE}, set name, data.path and data.columns to "
             "your own table, remove data.truth, and run: clicktune search my_study.yaml",
         )
     return code

@@ -42,7 +42,7 @@ def trial(study: str, overrides: tuple[str, ...], out: Path | None) -> None:
     Hyperparameters are ClickTune's defaults, then the space's constants (like `method: lora`), then
     --set. The trial has all cores of this machine.
     """
-    from search.study_config import dump_study
+    from search.study_config import write_study
     from search.tables import open_console
 
     config, trial_config = _read(study, overrides)
@@ -58,7 +58,7 @@ def trial(study: str, overrides: tuple[str, ...], out: Path | None) -> None:
         console = open_console()
         setup = _prepare(config, folder, console)
         # clicktune compress reads the text columns' names from it.
-        (folder / "study.yaml").write_text(dump_study(config), encoding="utf-8")
+        write_study(folder, config)
         _train(trial_config, setup, console, folder if out else None)
 
 

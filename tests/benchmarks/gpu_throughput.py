@@ -1,6 +1,7 @@
 """How much of a GPU a trial uses, beside Hugging Face's Trainer, and what packing trials adds.
 
-    python tests/benchmarks/gpu_throughput.py [--data TABLE] [--quick] [--repeats N] [--device cpu]
+    python tests/benchmarks/gpu_throughput.py [--data TABLE] [--quick] [--repeats N] [--packed-only]
+        [--device cpu]
 
 Without a CUDA device it prints a line with "skipped" and ends well. With --device cpu it goes the
 same way on the CPU, in float32: together with --quick, on small models, that tests the script.
@@ -354,6 +355,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="the headlines; without them a simulated log")
     parser.add_argument("--quick", action="store_true", help="little data, few repeats")
     parser.add_argument("--repeats", type=int, default=5, help="turns of all sides")
+    parser.add_argument("--packed-only", action="store_true", help="leave Trainer out")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="cpu: a test")
     arguments = parser.parse_args()
     if arguments.data is None and HEADLINES.is_file():
@@ -395,7 +397,8 @@ def main() -> None:
                     batch=batch,
                 )
         peak, source = device_peak(device)
-        ratios, details = measure_sides(sides, peak, 1 if quick else arguments.repeats)
+        measured = {} if arguments.packed_only else sides
+        ratios, details = measure_sides(measured, peak, 1 if quick else arguments.repeats)
         packed = {
             count: measure_packed(sides["minilm_lora"], count)
             for count in (PACKED[:2] if small else PACKED)

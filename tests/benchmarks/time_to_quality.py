@@ -1,11 +1,12 @@
 """How soon a study is as good as Hugging Face's search over the same space, on the same cores.
 
     python tests/benchmarks/time_to_quality.py [--data TABLE] [--rows N] [--trials N] [--seeds N]
-        [--tuned-layers N] [--results FILE] [--quick]
+        [--tuned-layers N] [--trials-per-gpu N] [--results FILE] [--quick]
 
 Both sides search learning rate (1e-5 to 3e-3, logarithmic), batch size (16, 32, 64) and LoRA rank
 (4, 8, 16) for three epochs, MiniLM-L6, the same rows and splits, as many trials at a time as this
-process may use cores, with one thread each:
+process may use cores, with one thread each, or as many on a GPU as ``--trials-per-gpu`` says, in
+bf16:
 
 - hf: ``Trainer.hyperparameter_search(backend="ray")``, random trials, dynamic padding, an
   evaluation after each epoch.
@@ -144,8 +145,10 @@ def _weighted_auc(prediction: Any) -> dict[str, float]:  # noqa: ANN401 - an Eva
     return {METRIC: METRICS[METRIC].function(probabilities, *rows)}
 
 
-def hf_search(data: PreparedData, folder: Path, *, trials: int, seed: int) -> Timeline:
-    """Let Trainer search."""
+def hf_search(
+    data: PreparedData, folder: Path, *, trials: int, seed: int, per_gpu: int
+) -> Timeline:
+    """Let Trainer search; on CPUs where no trial shares a GPU."""
     from ray import tune
     from ray.tune.search.basic_variant import BasicVariantGenerator
     from transformers import (
@@ -183,9 +186,10 @@ def hf_search(data: PreparedData, folder: Path, *, trials: int, seed: int) -> Ti
         save_strategy="no",
         logging_strategy="no",
         report_to=[],
-        use_cpu=True,
+        use_cpu=not per_gpu,
+        bf16=per_gpu > 0,
         disable_tqdm=True,
-        dataloader_pin_memory=False,
+        dataloader_pin_memory=per_gpu > 0,
         label_names=["labels"],
         seed=seed,
     )
@@ -206,7 +210,7 @@ def hf_search(data: PreparedData, folder: Path, *, trials: int, seed: int) -> Ti
             n_trials=trials,
             direction="maximize",
             backend="ray",
-            resources_per_trial={"cpu": 1},
+            resources_per_trial={"cpu": 1, "gpu": 1 / per_gpu if per_gpu else 0},
             search_alg=BasicVariantGenerator(random_state=seed),
             callbacks=[Clock()],
             storage_path=str(folder / "hf"),
@@ -217,9 +221,16 @@ def hf_search(data: PreparedData, folder: Path, *, trials: int, seed: int) -> Ti
 
 
 def our_search(
-    table: DataConfig, folder: Path, *, trials: int, seed: int, tuned_layers: int, seconds: float
+    table: DataConfig,
+    folder: Path,
+    *,
+    trials: int,
+    seed: int,
+    tuned_layers: int,
+    per_gpu: int,
+    seconds: float,
 ) -> Timeline:
-    """Let a study search."""
+    """Let a study search; on CPUs where no trial shares a GPU."""
     columns = {
         key: list(value) if isinstance(value, tuple) else value
         for key, value in dataclasses.asdict(table.columns).items()
@@ -247,7 +258,13 @@ def our_search(
             "seed": seed,
             "max_hours": seconds / 3600,
         },
-        "resources": {"workers": 1, "cpus_per_worker": 1, "concurrent_trials": "auto"},
+        "resources": {
+            "workers": 1,
+            "cpus_per_worker": 1,
+            "gpus_per_worker": 1 / per_gpu if per_gpu else 0,
+            "concurrent_trials": "auto",
+        },
+        "deepspeed": {"precision": "bf16" if per_gpu else "fp32"},
     }
     reports: list[tuple[float, float]] = []
     started = time.perf_counter()
@@ -291,6 +308,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=12, help="trials of hf")
     parser.add_argument("--seeds", type=int, default=3, help="searches of each side")
     parser.add_argument("--tuned-layers", type=int, default=2, help="of ours; 0: all")
+    parser.add_argument("--trials-per-gpu", type=int, default=0, help="0: on CPUs")
     parser.add_argument("--results", type=Path, help="keeps each seed's; a run goes on with them")
     parser.add_argument("--quick", action="store_true", help="200 rows, three trials, one seed")
     arguments = parser.parse_args()
@@ -317,12 +335,18 @@ def main() -> None:
         table = table_config(path, folder, num_rows)
         data = prepare(load_clicks(table, TaskConfig()), ENCODER, folder / "data")
         layers = arguments.tuned_layers
-        case = {"data": data.fingerprint, "trials": trials, "cpus": available_cpus()}
+        per_gpu = arguments.trials_per_gpu
+        case = {
+            "data": data.fingerprint,
+            "trials": trials,
+            "cpus": available_cpus(),
+            **({"per_gpu": per_gpu} if per_gpu else {}),
+        }
         results = Kept(arguments.results)
 
         def search_theirs(seed: int) -> Timeline:
             with alone_in_process():
-                return hf_search(data, folder, trials=trials, seed=seed)
+                return hf_search(data, folder, trials=trials, seed=seed, per_gpu=per_gpu)
 
         for seed in range(seeds):
             hf = Timeline.kept(
@@ -338,6 +362,7 @@ def main() -> None:
                     trials=OUR_TRIALS * trials,
                     seed=seed,
                     tuned_layers=layers,
+                    per_gpu=per_gpu,
                     seconds=hf.seconds,
                 ),
             )
@@ -353,7 +378,8 @@ def main() -> None:
             "rows": num_rows_of,
             "hf_trials": trials,
             "tuned_layers": layers,
-            "trials_at_a_time": available_cpus(),
+            "trials_at_a_time": per_gpu or available_cpus(),
+            "gpu": torch.cuda.get_device_name() if per_gpu else None,
             "seeds": found,
         },
         threads=1,

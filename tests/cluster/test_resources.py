@@ -120,11 +120,11 @@ def test_a_gpu_is_packed_as_far_as_its_memory_holds() -> None:
     assert fit_trials(resources, capacity, need(4, gpu=20)) == 8
     with pytest.raises(
         ValueError,
-        match=r"packs trials that need 4 x 21 GB of GPU memory .* write gpus_per_worker: 0\.334 "
+        match=r"packs trials that need 4 x 21 GB of GPU memory .* write gpus_per_worker: 0\.3333 "
         "for 3 on a GPU, or use batch_size 8",
     ):
         fit_trials(resources, capacity, need(4, gpu=21))
-    assert fit_trials(TrialResources(gpus_per_worker=0.334), capacity, need(4, gpu=21)) == 4
+    assert fit_trials(TrialResources(gpus_per_worker=0.3333), capacity, need(4, gpu=21)) == 6
 
 
 def test_trials_that_never_meet_on_a_gpu_are_not_counted_twice() -> None:
@@ -171,6 +171,59 @@ def test_auto_takes_gpus_where_there_are_enough(workers: int, gpus: int, expecte
     settled = TrialResources(workers=workers).settle_gpus(Capacity(cpus=8, gpus=gpus))
 
     assert settled.gpus == expected
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "memory", "gpu", "packed"),
+    [
+        (16, 1, 128, 5, 8),
+        (16, 1, 128, 20, 4),
+        (16, 1, 128, 50, 1),
+        (16, 1, 128, 200, 1),
+        (5, 1, 128, 5, 5),
+        (16, 4, 128, 5, 4),
+        (16, 1, 30, 5, 3),
+        (2, 4, 128, 5, 1),
+    ],
+)
+def test_auto_shares_gpus_as_far_as_memory_and_cores_allow(
+    cpus: int, gpus: int, memory: float, gpu: float, packed: int
+) -> None:
+    capacity = Capacity(cpus=cpus, gpus=gpus, memory=(memory * 1e9,), gpu_memory=80e9)
+
+    settled = TrialResources().settle_gpus(capacity, need(8, gpu=gpu))
+
+    assert 1 / settled.gpus == pytest.approx(packed, rel=1e-3)
+    if gpu < 80:
+        assert fit_trials(settled, capacity, need(8, gpu=gpu)) == min(packed * gpus, cpus)
+    assert TrialResources().settle_gpus(capacity).gpus == 1
+    assert TrialResources(workers=gpus).settle_gpus(capacity, need(8, gpu=gpu)).gpus == (
+        settled.gpus if gpus == 1 else 1
+    )
+
+
+def test_trials_of_auto_spread_over_the_gpus_when_they_are_few() -> None:
+    capacity = Capacity(cpus=64, gpus=4, gpu_memory=80e9)
+    fewer = TrialResources(concurrent_trials=8)
+
+    assert TrialResources().settle_gpus(capacity, need(1, gpu=1), most=5).gpus == 0.5
+    assert TrialResources().settle_gpus(capacity, need(1, gpu=1), most=4).gpus == 1
+    assert fewer.settle_gpus(capacity, need(1, gpu=1)).gpus == 0.5
+
+
+def test_a_gpu_whose_memory_is_not_known_is_not_shared() -> None:
+    assert TrialResources().settle_gpus(Capacity(cpus=8, gpus=1), need(1, gpu=1)).gpus == 1
+
+
+@given(count=st.integers(1, 64))
+def test_a_share_fits_as_often_as_it_was_made_for(count: int) -> None:
+    capacity = Capacity(cpus=64, gpus=1, gpu_memory=count * 1e9)
+
+    with pytest.raises(ValueError, match="gpus_per_worker") as caught:
+        fit_trials(TrialResources(gpus_per_worker=0.01), capacity, need(1, gpu=1))
+
+    share = float(str(caught.value).split("write gpus_per_worker: ")[1].split()[0])
+    assert fit_trials(TrialResources(gpus_per_worker=share), capacity, need(1, gpu=1)) == count
 
 
 def test_a_number_of_gpus_is_not_settled_otherwise() -> None:

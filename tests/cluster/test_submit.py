@@ -166,6 +166,8 @@ class TestWithAHead:
     def test_ctrl_c_leaves_the_job_running_and_says_how_to_go_on(
         self, head: Head, tmp_path: Path
     ) -> None:
+        # A process begun in a shell's background ignores it, and so would its children.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         with subprocess.Popen(
             [sys.executable, "-c", SEND, head.jobs, "echo begun; sleep 300"],
             env=environment(tmp_path, head.token),

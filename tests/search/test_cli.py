@@ -364,6 +364,20 @@ def test_describe_and_validate_say_what_is_in_the_table(
     for text in ("query", "title", "0 test rows (0.0%) repeat a training row"):
         assert text in out
     assert "warning" not in out
+    assert "compare" not in out
+
+
+def test_describe_says_what_is_compared(
+    study_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "data.html"
+    compared = ("--set", "data.columns.compare=[[query, title]]")
+
+    code, out, _ = run_here(capsys, "data", "describe", study_file, *compared, "--html", page)
+
+    assert code == 0
+    assert "(data.columns.compare): query with title" in out
+    assert "(data.columns.compare): query with title." in page.read_text(encoding="utf-8")
 
 
 def test_search_and_describe_warn_of_what_is_suspicious(
@@ -640,6 +654,9 @@ def test_compress_without_a_qualifying_candidate_is_a_failure(
     assert code == 1
     assert "leaderboard" in out
     assert err.startswith("error: no candidate keeps within the limits")
+    # What the report and a later call go by.
+    assert read_result(folder).config.compression.max_size_mb == 0.001
+    assert load_study(folder / "study.yaml") == read_result(folder).config
 
 
 def test_bundle_commands(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

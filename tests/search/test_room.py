@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.resources import Capacity, TrialResources
-from search.room import START_SECONDS, TrialCosts, expected_epochs, frozen_seconds, is_ample
+from search.room import (
+    START_SECONDS,
+    TrialCosts,
+    bound_need,
+    expected_epochs,
+    frozen_seconds,
+    is_ample,
+)
 from search.study_config import SearchConfig, StudyConfig, parse_study
 from spaces.trial_config import TrialConfig
 from trainables.footprint import Footprint
@@ -137,20 +144,30 @@ def test_ample_memory_needs_no_measurement(
     capacity = Capacity(cpus=cpus, gpus=0, memory=(memory,))
     config = study("resources.gpus_per_worker=0")
 
-    assert is_ample(config, tiny_encoder, capacity, num_tokens=64, num_rows=9_999) is expected
+    bound = bound_need(config, tiny_encoder, num_tokens=64, num_rows=9_999, use_gpu=False)
+
+    assert is_ample(config.resources, capacity, bound) is expected
 
 
 def test_a_batch_never_has_more_rows_than_the_table(tiny_encoder: Path) -> None:
     config = study("resources.gpus_per_worker=0", "space={batch_size: 1000000}")
     capacity = Capacity(cpus=2, gpus=0, memory=(4e9,))
 
-    assert is_ample(config, tiny_encoder, capacity, num_tokens=64, num_rows=100)
-    assert not is_ample(config, tiny_encoder, capacity, num_tokens=64, num_rows=10**6)
+    few, many = (
+        bound_need(config, tiny_encoder, num_tokens=64, num_rows=num_rows, use_gpu=False)
+        for num_rows in (100, 10**6)
+    )
+
+    assert is_ample(config.resources, capacity, few)
+    assert not is_ample(config.resources, capacity, many)
 
 
-def test_a_full_gpu_is_not_ample_whatever_the_machine_has(tiny_encoder: Path) -> None:
-    config = study("resources.gpus_per_worker=0.25")
+@pytest.mark.parametrize("share", ["0.25", "auto"])
+def test_a_full_gpu_is_not_ample_whatever_the_machine_has(tiny_encoder: Path, share: str) -> None:
+    config = study(f"resources.gpus_per_worker={share}")
+
+    bound = bound_need(config, tiny_encoder, num_tokens=64, num_rows=9_999, use_gpu=True)
 
     for memory, expected in ((80e9, True), (4e9, False)):
         capacity = Capacity(cpus=8, gpus=1, gpu_memory=memory)
-        assert is_ample(config, tiny_encoder, capacity, num_tokens=64, num_rows=9_999) is expected
+        assert is_ample(config.resources, capacity, bound) is expected

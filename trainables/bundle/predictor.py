@@ -342,7 +342,7 @@ def _columns_of(
 def _from_columns(columns: Mapping[str, Any], names: Sequence[str]) -> list[list[Any]]:
     values = []
     for name in names:
-        column = columns[_present(name, [str(key) for key in columns], "the mapping")]
+        column = columns[_present(name, [str(key) for key in columns], "the input")]
         if isinstance(column, str | bytes) or not isinstance(column, Iterable):
             raise ValueError(
                 f"column {name!r} must be a list of values, got {column!r:.60}; "

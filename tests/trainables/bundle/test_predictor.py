@@ -119,7 +119,7 @@ def test_more_rows_than_are_tokenized_at_once_stay_in_order(
     [
         ([{"query": "a"}], "row 0 has no column 'title'; it has 'query'"),
         ([*ROWS, {}], "row 5 has no column 'query'; it has none"),
-        ({"query": ["a"]}, "the mapping has no column 'title'"),
+        ({"query": ["a"]}, "the input has no column 'title'"),
         (pd.DataFrame({"title": ["a"]}), "the table has no column 'query'; it has 'title'"),
         ([{"query": None, "title": "b"}], r"row 0, column 'query': expected text, got None"),
         (
