@@ -175,6 +175,6 @@ def _study_folder(checkpoint: Path) -> Path:
         if (folder / STUDY_FILE).is_file():
             return folder
     raise ValueError(
-        f"{checkpoint} has no {STUDY_FILE} beside or above it, which names the text columns; leave a "
-        "checkpoint in its study's folder, or in the one that clicktune trial --out made"
+        f"{checkpoint} has no {STUDY_FILE} beside or above it, which names the text columns; leave "
+        "a checkpoint in its study's folder, or in the one that clicktune trial --out made"
     )
