@@ -324,7 +324,9 @@ def main() -> None:
             "OMP_NUM_THREADS": "1",
             "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
             # The workers import this folder's files by name.
-            "PYTHONPATH": os.pathsep.join(map(str, (benchmarks, ROOT))),
+            "PYTHONPATH": os.pathsep.join(
+                [str(benchmarks), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+            ),
         }
     )
     torch.set_num_threads(1)
