@@ -49,7 +49,7 @@ test: install
 
 # pytest ends with 5 where no test was selected.
 test-slow: install
-	$(BIN)/python -m pytest -m 'slow and not gpu' --numprocesses $(TEST_PROCESSES) --dist loadfile || test $$? -eq 5
+	$(BIN)/python -m pytest -m 'slow and not gpu' || test $$? -eq 5
 
 check: install
 	$(BIN)/ruff format --check .

@@ -24,8 +24,8 @@ RAY_BYTES = 0.8e9
 some room."""
 
 MOST_PACKED = 8
-"""Trials that share a GPU at most, unless a study says how many: eight do several times the work of
-one (docs/measurements.md, "On a GPU")."""
+"""Trials that share a GPU at most, unless a study says how many: eight do little more than four
+once all are under way, and much more while they begin (docs/measurements.md, "On a GPU")."""
 
 SHARE_STEPS = 10_000
 """Ray counts resources in steps of a ten-thousandth."""

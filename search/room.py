@@ -33,9 +33,9 @@ START_SECONDS = 20.0
 GPU_HOST_BYTES = 4e9
 """What a process that trains on a GPU may take of the machine's own memory: CUDA's libraries."""
 
-PACKED_POWER = 0.8
-"""To which power of their number trials that share a GPU do the work of one, as measured
-(docs/measurements.md, "On a GPU")."""
+PACKED_POWER = 0.5
+"""To which power of their number trials that share a GPU do the work of one: two 1.5 times, four
+2.1, eight 2.3 times as measured (docs/measurements.md, "On a GPU")."""
 
 NO_MEMORY = MemoryNeed(worker_bytes=0.0, gpu_bytes=0.0, largest="", remedy="")
 """As many trials as cores allow, however many share a GPU."""
