@@ -1,18 +1,22 @@
 """Start or join Ray; ship this code to the workers."""
 
 import contextlib
+import functools
 import importlib.util
 import logging
 import math
 import os
 import socket
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from cluster.memory import free_gpu_memory
 from cluster.resources import FILLED_SHARE, Capacity, available_cpus
+
+Answer = TypeVar("Answer")
 
 PACKAGES = ("spaces", "cluster", "trainables", "search")
 """The import packages that workers on other machines need."""
@@ -153,18 +157,54 @@ def nodes_without(path: Path, node_ids: Sequence[str]) -> set[str]:
 
     A machine that doesn't answer within a minute counts as one of them.
     """
+    answers = ask_nodes(functools.partial(os.path.exists, str(path)), node_ids)
+    return {node_id for node_id in node_ids if not answers.get(node_id, False)}
+
+
+def free_memory_of_gpus() -> float | None:
+    """Return the free bytes of that GPU of the connected cluster which has fewest.
+
+    None where a machine with GPUs can't tell.
+    """
+    node_ids = [node["NodeID"] for node in _alive_nodes() if node["Resources"].get("GPU")]
+    found = list(ask_nodes(free_gpu_memory, node_ids).values())
+    known = [free for free in found if free is not None]
+    return min(known) if known and len(known) == len(node_ids) else None
+
+
+def ask_nodes(ask: Callable[[], Answer], node_ids: Sequence[str]) -> dict[str, Answer]:
+    """Call a function on machines of the connected cluster, whatever else runs there.
+
+    Args:
+        ask: The function.
+        node_ids: Ray's names of the machines.
+
+    Returns:
+        What it returned on each machine, without those that failed or took over a minute.
+    """
+    if not node_ids:
+        return {}
     import ray
+    from ray.exceptions import RayError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    look = ray.remote(num_cpus=0, max_retries=0)(os.path.exists)
+    @ray.remote(num_cpus=0, max_retries=0)  # type: ignore[untyped-decorator, unused-ignore]
+    def call() -> Answer:
+        return ask()
+
     answers = {
-        look.options(
+        call.options(
             scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False)
-        ).remote(str(path)): node_id
+        ).remote(): node_id
         for node_id in node_ids
     }
     answered, _ = ray.wait(list(answers), num_returns=len(answers), timeout=NODE_TIMEOUT_S)
-    return set(node_ids) - {answers[answer] for answer in answered if _is_true(answer)}
+    found = {}
+    for answer in answered:
+        # A machine may have gone.
+        with contextlib.suppress(RayError):
+            found[answers[answer]] = ray.get(answer)
+    return found
 
 
 def package_folders() -> list[str]:
@@ -291,13 +331,3 @@ def _alive_nodes() -> list[dict[str, Any]]:
     import ray
 
     return [node for node in ray.nodes() if node["Alive"]]
-
-
-def _is_true(answer: Any) -> bool:  # noqa: ANN401 - Ray ships no types
-    import ray
-    from ray.exceptions import RayError
-
-    try:
-        return bool(ray.get(answer))
-    except RayError:
-        return False

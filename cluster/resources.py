@@ -89,13 +89,13 @@ class TrialResources:
         Args:
             capacity: What there is.
             need: The memory of the largest trial; None: not known, and no GPU is shared.
-            most: Trials that will ever run at a time.
+            most: Trials that there are; where they are few, the GPUs share them.
         """
         if self.gpus_per_worker != "auto":
             return self
         share: float = int(capacity.gpus >= self.workers)
         if share and self.workers == 1 and need is not None:
-            share = _share(self._count_packed(capacity, need, most))
+            share = gpu_share(self._count_packed(capacity, need, most))
         return dataclasses.replace(self, gpus_per_worker=share)
 
     def _count_packed(self, capacity: "Capacity", need: "MemoryNeed", most: float) -> int:
@@ -104,14 +104,15 @@ class TrialResources:
             return 1
         if self.concurrent_trials != "auto":
             most = min(most, self.concurrent_trials)
-        counts = [MOST_PACKED, _fit_bytes(need.gpu_bytes, capacity.gpu_memory)]
-        # Rounded up; on fewer GPUs than there are, some trials would wait for others for nothing.
-        counts.append(-(-most // capacity.gpus))
-        for cpus, gpus, free in _machines(capacity):
-            if gpus:
-                fits = min(cpus // self.cpus_per_worker, _fit_bytes(need.worker_bytes, free))
-                counts.append(fits // gpus)
-        return max(1, int(min(counts)))
+        # Cores and a machine's memory are counted machine by machine when trials are: here, as many
+        # as the best equipped one could use. The last GPU may hold fewer.
+        useful = max(
+            min(cpus // self.cpus_per_worker, _fit_bytes(need.worker_bytes, free)) / gpus
+            for cpus, gpus, free in _machines(capacity)
+            if gpus
+        )
+        most_useful = math.ceil(min(MOST_PACKED, useful, most / capacity.gpus))
+        return max(1, int(min(most_useful, _fit_bytes(need.gpu_bytes, capacity.gpu_memory))))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,6 +145,10 @@ class MemoryNeed:
     """What to change in the study where it doesn't fit."""
 
 
+NO_MEMORY = MemoryNeed(worker_bytes=0.0, gpu_bytes=0.0, largest="", remedy="")
+"""What a trial takes where memory shall not be looked at: as many run as cores allow."""
+
+
 def local_capacity() -> Capacity:
     """Count the cores that this process may use, the GPUs that it sees, and free memory."""
     gpus = count_gpus()
@@ -153,6 +158,11 @@ def local_capacity() -> Capacity:
         memory=(max(0.0, free_memory() * FILLED_SHARE - RAY_BYTES),),
         gpu_memory=free_gpu_memory() if gpus else None,
     )
+
+
+def gpu_share(count: int) -> float:
+    """Return the largest fraction of a GPU of which so many fit on one."""
+    return SHARE_STEPS // count / SHARE_STEPS
 
 
 def count_gpus(drivers: Sequence[Path] = GPU_DRIVERS) -> int:
@@ -257,7 +267,7 @@ def _check_gpu_memory(resources: TrialResources, capacity: Capacity, need: Memor
     holds = int(capacity.gpu_memory // need.gpu_bytes)
     if holds < 1:
         raise ValueError(f"one trial needs {problem}; {need.remedy}")
-    fraction = _share(holds)
+    fraction = gpu_share(holds)
     raise ValueError(
         f"resources.gpus_per_worker is {resources.gpus:g}, which packs trials that need {problem}; "
         f"write gpus_per_worker: {fraction:g} for {holds} on a GPU, or {need.remedy}"
@@ -283,11 +293,6 @@ def _machines(capacity: Capacity) -> Iterator[tuple[float, float, float]]:
 
 def _fit_bytes(each: float, free: float) -> float:
     return free // each if each and math.isfinite(free) else math.inf
-
-
-def _share(count: int) -> float:
-    """Return the largest fraction of a GPU of which so many fit on one."""
-    return SHARE_STEPS // count / SHARE_STEPS
 
 
 def _fit_workers(resources: TrialResources, cpus: float, gpus: float) -> float:

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-from cluster.memory import free_gpu_memory
 from cluster.resources import Capacity, TrialResources
 from search.study_config import StudyConfig
 from trainables.deepspeed_config import DeepSpeedConfig, settle_precision
@@ -54,23 +53,12 @@ def settle_precision_there(config: StudyConfig) -> DeepSpeedConfig:
 
 
 def with_gpu_memory(capacity: Capacity, resources: TrialResources) -> Capacity:
-    """Ask a machine that trials will run on, through the connected Ray, what its GPUs have free.
+    """Ask the machines that trials will run on, through the connected Ray, what GPUs have free.
 
-    Where none answers, as while others use all GPUs, the capacity stays without that number.
+    Where one can't tell, the capacity stays without that number.
     """
-    gpus = resources.settle_gpus(capacity).gpus
-    if not gpus:
+    from cluster.connect import free_memory_of_gpus
+
+    if not resources.settle_gpus(capacity).gpus:
         return capacity
-    import ray
-    from ray.exceptions import RayError
-
-    from cluster.connect import NODE_TIMEOUT_S
-
-    answer = ray.remote(free_gpu_memory).options(num_gpus=min(1, gpus)).remote()
-    try:
-        free = ray.get(answer, timeout=NODE_TIMEOUT_S)
-    except RayError:
-        # Else it would take a GPU for itself as soon as there is one.
-        ray.cancel(answer)
-        free = None
-    return dataclasses.replace(capacity, gpu_memory=free)
+    return dataclasses.replace(capacity, gpu_memory=free_memory_of_gpus())

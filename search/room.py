@@ -10,7 +10,7 @@ from statistics import fmean
 
 import numpy as np
 
-from cluster.resources import Capacity, MemoryNeed, TrialResources, fit_trials
+from cluster.resources import NO_MEMORY, Capacity, MemoryNeed, TrialResources, fit_trials
 from search.schedulers import SCHEDULERS
 from search.search_config import SearchConfig
 from search.study_config import StudyConfig
@@ -33,12 +33,9 @@ START_SECONDS = 20.0
 GPU_HOST_BYTES = 4e9
 """What a process that trains on a GPU may take of the machine's own memory: CUDA's libraries."""
 
-PACKED_POWER = 0.5
-"""To which power of their number trials that share a GPU do the work of one: two 1.5 times, four
-2.1, eight 2.3 times as measured (docs/measurements.md, "On a GPU")."""
-
-NO_MEMORY = MemoryNeed(worker_bytes=0.0, gpu_bytes=0.0, largest="", remedy="")
-"""As many trials as cores allow, however many share a GPU."""
+PACKED_POWER = 0.4
+"""To which power of their number trials that share a GPU do the work of one: eight did 2.3 times it
+(docs/measurements.md, "On a GPU")."""
 
 MOST_PLAYED = 200
 """Trials of a played search: in a longer one, the share that is stopped hardly changes."""
@@ -192,21 +189,24 @@ def bound_need(
     return MemoryNeed(
         worker_bytes=PROCESS_BYTES + (GPU_HOST_BYTES if use_gpu else tensors),
         gpu_bytes=GPU_PROCESS_BYTES + tensors if use_gpu else 0.0,
-        largest="",
+        largest="at most, by its shapes",
         remedy="",
     )
 
 
-def is_ample(resources: TrialResources, capacity: Capacity, bound: MemoryNeed) -> bool:
+def is_ample(
+    resources: TrialResources, capacity: Capacity, bound: MemoryNeed, *, num_trials: int
+) -> bool:
     """Return whether a bound shows that memory limits nothing.
 
     Args:
         resources: What a trial is given.
         capacity: What there is.
         bound: What a trial takes at most.
+        num_trials: Trials of the study.
     """
     # Where GPUs are shared, as many trials on each as if they took nothing.
-    resources = resources.settle_gpus(capacity, NO_MEMORY)
+    resources = resources.settle_gpus(capacity, NO_MEMORY, most=num_trials)
     allowed = fit_trials(resources, capacity)
     try:
         return fit_trials(resources, capacity, bound) == allowed

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from cluster.resources import Capacity, MemoryNeed, local_capacity
+from cluster.resources import NO_MEMORY, Capacity, MemoryNeed, local_capacity
 from search.budgets import reached_budget
 from search.conductor import Conductor
 from search.confirmation import missing_repeats
@@ -107,7 +107,7 @@ class Study:
         """
         check_layers(self.config, find_encoder(self.config.encoder))
         check_models(self.config.augmentations(), self.config.augmentation)
-        return self._plan(self._capacity(address), None)
+        return self._plan(self._capacity(address), NO_MEMORY)
 
     def forecast(
         self, table: "ClickTable", address: str | None = None
@@ -126,12 +126,12 @@ class Study:
         """
         capacity = self._capacity(address)
         # Too few cores need no measurement.
-        self._plan(capacity, None)
+        self._plan(capacity, NO_MEMORY)
+        if not self._can_measure(capacity):
+            need = self._if_one_fits(self._bound(table, capacity), capacity)
+            return self._plan(capacity, need), None
         costs = self._measure(table, capacity)
-        if costs is None:
-            need = self._ample_bound(table, capacity)
-        else:
-            need = costs.need(self.config.resources, capacity)
+        need = costs.need(self.config.resources, capacity)
         return self._plan(capacity, need), costs
 
     def _capacity(self, address: str | None) -> Capacity:
@@ -145,13 +145,14 @@ class Study:
     def _uses_gpus(self, capacity: Capacity) -> bool:
         return self.config.resources.settle_gpus(capacity).gpus > 0
 
-    def _measure(self, table: "ClickTable", capacity: Capacity) -> "TrialCosts | None":
+    def _measure(self, table: "ClickTable", capacity: Capacity) -> "TrialCosts":
         from search.measure_costs import measure_costs
 
-        use_gpu = self._uses_gpus(capacity)
-        if use_gpu and not local_capacity().gpus:
-            return None
-        return measure_costs(self.config, table, use_gpu=use_gpu)
+        return measure_costs(self.config, table, use_gpu=self._uses_gpus(capacity))
+
+    def _can_measure(self, capacity: Capacity) -> bool:
+        """Whether this machine has what the trials run on."""
+        return not self._uses_gpus(capacity) or local_capacity().gpus > 0
 
     def _data_facts(self) -> DataFacts | None:
         if not Ledger.exists(self.folder):
@@ -191,7 +192,7 @@ class Study:
             find_shapes(self.config)
         if address is None:
             capacity = local_capacity()
-            make_plan(self.config, self.folder, capacity, None)
+            make_plan(self.config, self.folder, capacity, None, NO_MEMORY)
             if not self._uses_gpus(capacity):
                 # A GPU is asked by a worker: this process shall take none of its memory.
                 settle_precision(self.config.deepspeed, use_gpu=False)
@@ -285,26 +286,37 @@ class Study:
         self, table: "ClickTable", capacity: Capacity, on_event: OnEvent
     ) -> MemoryNeed | None:
         """Measure what the trials take, unless a bound shows that memory limits nothing."""
-        bound = self._ample_bound(table, capacity)
-        if bound is not None:
+        from search.room import is_ample
+
+        bound = self._bound(table, capacity)
+        num_trials = count_trials(self.config)
+        if is_ample(self.config.resources, capacity, bound, num_trials=num_trials):
             return bound
+        if not self._can_measure(capacity):
+            return self._if_one_fits(bound, capacity)
         message = "memory may be short; measuring what trials take"
         on_event(StudyEvent(kind="note", message=message))
-        costs = self._measure(table, capacity)
-        return None if costs is None else costs.need(self.config.resources, capacity)
+        return self._measure(table, capacity).need(self.config.resources, capacity)
 
-    def _ample_bound(self, table: "ClickTable", capacity: Capacity) -> MemoryNeed | None:
-        """Return a bound of what the trials take; None where there may be less."""
-        from search.room import bound_need, is_ample
+    def _if_one_fits(self, bound: MemoryNeed, capacity: Capacity) -> MemoryNeed | None:
+        """Return a bound by which a trial fits; of another it isn't known whether one would."""
+        try:
+            self._plan(capacity, bound)
+        except ValueError:
+            return None
+        return bound
 
-        bound = bound_need(
+    def _bound(self, table: "ClickTable", capacity: Capacity) -> MemoryNeed:
+        """Return a bound of what the trials take, which needs no measurement."""
+        from search.room import bound_need
+
+        return bound_need(
             self.config,
             find_encoder(self.config.encoder),
             num_tokens=self.config.encoder.max_tokens,
             num_rows=int((table.split == 0).sum()),
             use_gpu=self._uses_gpus(capacity),
         )
-        return bound if is_ample(self.config.resources, capacity, bound) else None
 
     def _setup(self, data: "PreparedData", encoder: str) -> TrialSetup:
         config = self.config

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cluster.memory import format_gb
-from cluster.resources import Capacity, MemoryNeed, fit_trials
+from cluster.resources import NO_MEMORY, Capacity, MemoryNeed, TrialResources, fit_trials
 from search.algorithms import LARGEST_ENUMERATION, effective_key
 from search.schedulers import SCHEDULERS
 from search.schedulers.hyperband import bracket_graces
@@ -68,9 +68,9 @@ class StudyPlan:
 
     @property
     def num_packed(self) -> float:
-        """Trials that share a GPU; 1 where none is shared."""
-        shared = 0 < self.config.resources.gpus < 1
-        return max(1.0, self.num_concurrent / self.capacity.gpus) if shared else 1.0
+        """Trials on a shared GPU, 1 where none is shared; Ray fills one before it takes another."""
+        share = self.config.resources.gpus
+        return min(1 / share, self.num_concurrent) if 0 < share < 1 else 1.0
 
     @property
     def num_idle_cpus(self) -> float:
@@ -102,11 +102,13 @@ def make_plan(
     """
     num_trials = count_trials(config)
     resources = config.resources.settle_gpus(capacity, need, most=num_trials)
+    unlimited = config.resources.settle_gpus(capacity, NO_MEMORY, most=num_trials)
     config = dataclasses.replace(config, resources=resources)
     num_concurrent = fit_trials(resources, capacity, need)
     num_points = count_points(config.space)
     search = config.search
-    notes = _notes_on_memory(config, capacity, need, num_concurrent, num_trials)
+    allowed = min(fit_trials(unlimited, capacity), num_trials)
+    notes = _notes_on_memory(resources, capacity, need, min(num_concurrent, num_trials), allowed)
     rungs = SCHEDULERS[search.scheduler](search).rungs
     return StudyPlan(
         config=config,
@@ -192,19 +194,26 @@ def count_repeats(config: StudyConfig) -> int:
 
 
 def _notes_on_memory(
-    config: StudyConfig,
+    resources: TrialResources,
     capacity: Capacity,
     need: MemoryNeed | None,
     num_concurrent: int,
-    num_trials: int,
+    allowed: int,
 ) -> tuple[str, ...]:
-    allowed = min(fit_trials(config.resources, capacity), num_trials)
-    if need is None or num_concurrent >= allowed:
+    """Say why fewer trials run at a time than cores allow."""
+    if num_concurrent >= allowed:
         return ()
+    fewer = f"{num_concurrent} instead of {allowed} trials run at a time, because"
+    if need is None:
+        return (f"{fewer} what they take of a GPU's memory isn't known",)
+    if resources.gpus and num_concurrent == fit_trials(resources, capacity):
+        return (
+            f"{fewer} one takes {format_gb(need.gpu_bytes)} of GPU memory ({need.largest}) and "
+            f"a GPU offers {format_gb(capacity.gpu_memory or 0)}",
+        )
     return (
-        f"{num_concurrent} instead of {allowed} trials run at a time, because one takes "
-        f"{config.resources.workers} x {format_gb(need.worker_bytes)} of memory ({need.largest}) "
-        f"and there is {' + '.join(map(format_gb, capacity.memory))}",
+        f"{fewer} one takes {resources.workers} x {format_gb(need.worker_bytes)} of memory "
+        f"({need.largest}) and there is {' + '.join(map(format_gb, capacity.memory))}",
     )
 
 

@@ -1,5 +1,6 @@
 """clicktune compress: a study's winners, or one checkpoint, to a bundle."""
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -96,6 +97,7 @@ def _compress_study(folder: Path, overrides: tuple[str, ...], address: str | Non
     promotion = promote_or_fail(
         folder, config, address=address, on_ray=address is not None, tell=lambda t: say(console, t)
     )
+    _keep_settings(folder, config)
     present(folder, console)
     if promotion.checkpoint is None:
         raise FailureError(NO_BUNDLE)
@@ -103,10 +105,10 @@ def _compress_study(folder: Path, overrides: tuple[str, ...], address: str | Non
 
 
 def _searched_study(folder: Path, overrides: tuple[str, ...]) -> "StudyConfig":
-    """Read the study that was searched, and note the overrides, which leave it the same study."""
+    """Read the study that was searched, with overrides that leave it the same study."""
     from search.ledger import Ledger
     from search.study_changes import find_changes
-    from search.study_config import dump_study, parse_study, write_study
+    from search.study_config import parse_study
 
     if not Ledger.exists(folder):
         raise ValueError(
@@ -122,10 +124,20 @@ def _searched_study(folder: Path, overrides: tuple[str, ...]) -> "StudyConfig":
                 f"{folder} was searched with other settings: {'; '.join(changes)}. Here only "
                 "compression and winners may change"
             )
-        # As with a resume: the report and later commands go by what was asked for last.
-        ledger.set_fact("config", dump_study(config))
-    write_study(folder, config)
     return config
+
+
+def _keep_settings(folder: Path, config: "StudyConfig") -> None:
+    """Note how a study was compressed last, by which its report and later commands go."""
+    from search.ledger import Ledger
+    from search.study_config import dump_study, parse_study, write_study
+
+    with Ledger.open(folder) as ledger:
+        stored = parse_study(ledger.fact("config"), source=f"the study in {folder}")
+        kept = dataclasses.replace(stored, compression=config.compression, winners=config.winners)
+        if kept != stored:
+            ledger.set_fact("config", dump_study(kept))
+            write_study(folder, kept)
 
 
 def _compress_checkpoint(checkpoint: Path, overrides: tuple[str, ...], output: Path) -> None:

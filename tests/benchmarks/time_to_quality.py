@@ -54,7 +54,7 @@ from torch import nn
 from trial_throughput import ENCODER, TokenDataset, _click_loss
 
 from cluster.connect import connect
-from cluster.resources import available_cpus
+from cluster.resources import available_cpus, gpu_share
 from search.events import StudyEvent
 from search.study import Study
 from search.study_config import parse_study
@@ -210,7 +210,7 @@ def hf_search(
             n_trials=trials,
             direction="maximize",
             backend="ray",
-            resources_per_trial={"cpu": 1, "gpu": 1 / per_gpu if per_gpu else 0},
+            resources_per_trial={"cpu": 1, "gpu": gpu_share(per_gpu) if per_gpu else 0},
             search_alg=BasicVariantGenerator(random_state=seed),
             callbacks=[Clock()],
             storage_path=str(folder / "hf"),
@@ -261,7 +261,7 @@ def our_search(
         "resources": {
             "workers": 1,
             "cpus_per_worker": 1,
-            "gpus_per_worker": 1 / per_gpu if per_gpu else 0,
+            "gpus_per_worker": gpu_share(per_gpu) if per_gpu else 0,
             "concurrent_trials": "auto",
         },
         "deepspeed": {"precision": "bf16" if per_gpu else "fp32"},
@@ -342,7 +342,7 @@ def main() -> None:
             "data": data.fingerprint,
             "trials": trials,
             "cpus": available_cpus(),
-            **({"per_gpu": per_gpu} if per_gpu else {}),
+            **({"per_gpu": per_gpu, "gpu": torch.cuda.get_device_name()} if per_gpu else {}),
         }
         results = Kept(arguments.results)
 

@@ -202,13 +202,39 @@ def test_auto_shares_gpus_as_far_as_memory_and_cores_allow(
     )
 
 
-def test_trials_of_auto_spread_over_the_gpus_when_they_are_few() -> None:
+def test_few_trials_of_auto_pack_no_more_than_they_need_to() -> None:
     capacity = Capacity(cpus=64, gpus=4, gpu_memory=80e9)
     fewer = TrialResources(concurrent_trials=8)
 
     assert TrialResources().settle_gpus(capacity, need(1, gpu=1), most=5).gpus == 0.5
     assert TrialResources().settle_gpus(capacity, need(1, gpu=1), most=4).gpus == 1
     assert fewer.settle_gpus(capacity, need(1, gpu=1)).gpus == 0.5
+
+
+@pytest.mark.parametrize(
+    ("nodes", "share", "fits"),
+    [
+        # One GPU's cores are no reason to leave another's idle.
+        (((16, 1), (1, 1)), 0.125, 9),
+        (((15, 8),), 0.5, 15),
+        (((7, 4),), 0.5, 7),
+        (((16, 1), (64, 0)), 0.125, 8),
+    ],
+)
+def test_machines_are_packed_as_far_as_each_can_be(
+    nodes: tuple[tuple[float, float], ...], share: float, fits: int
+) -> None:
+    capacity = Capacity(
+        cpus=sum(cpus for cpus, _ in nodes),
+        gpus=sum(gpus for _, gpus in nodes),
+        nodes=nodes,
+        gpu_memory=80e9,
+    )
+
+    settled = TrialResources().settle_gpus(capacity, need(1, gpu=1))
+
+    assert settled.gpus == share
+    assert fit_trials(settled, capacity, need(1, gpu=1)) == fits
 
 
 def test_a_gpu_whose_memory_is_not_known_is_not_shared() -> None:

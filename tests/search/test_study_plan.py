@@ -1,8 +1,9 @@
+import dataclasses
 from pathlib import Path
 
 import pytest
 
-from cluster.resources import Capacity, MemoryNeed
+from cluster.resources import NO_MEMORY, Capacity, MemoryNeed
 from search.study_config import parse_study
 from search.study_plan import StudyPlan, count_points, make_plan
 from spaces.space import Space
@@ -129,6 +130,38 @@ def test_what_does_not_fit_is_refused(overrides: list[str], message: str) -> Non
 def need(gigabytes: float) -> MemoryNeed:
     return MemoryNeed(
         worker_bytes=gigabytes * 1e9, gpu_bytes=0, largest="batch_size 64", remedy="use less"
+    )
+
+
+GPU = Capacity(cpus=16, gpus=1, memory=(100e9,), gpu_memory=80e9)
+
+
+def gpu_need(gigabytes: float) -> MemoryNeed:
+    return dataclasses.replace(need(4), gpu_bytes=gigabytes * 1e9)
+
+
+def test_trials_that_may_share_a_gpu_are_as_many_as_were_asked_for() -> None:
+    config = parse_study(STUDY, ["resources.concurrent_trials=4"])
+
+    found = make_plan(config, Path("runs/tiny"), GPU, None, NO_MEMORY)
+
+    assert (found.num_concurrent, found.config.resources.gpus, found.num_packed) == (4, 0.25, 4)
+    assert found.notes == ()
+
+
+def test_a_gpu_that_holds_few_trials_is_noted() -> None:
+    config = parse_study(STUDY, ["search.trials=20"])
+
+    found = make_plan(config, Path("runs/tiny"), GPU, None, gpu_need(30))
+    unknown = make_plan(config, Path("runs/tiny"), GPU, None, None)
+
+    assert (found.num_concurrent, unknown.num_concurrent) == (2, 1)
+    assert found.notes == (
+        "2 instead of 8 trials run at a time, because one takes 30 GB of GPU memory (batch_size 64)"
+        " and a GPU offers 80 GB",
+    )
+    assert unknown.notes == (
+        "1 instead of 8 trials run at a time, because what they take of a GPU's memory isn't known",
     )
 
 
