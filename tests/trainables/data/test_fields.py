@@ -144,7 +144,9 @@ def test_a_long_id_is_read_exactly_where_others_are_missing(tmp_path: Path) -> N
     assert set(found.fields.categories[0].distinct.to_pylist()) == {str(2**60), str(2**60 + 1)}
 
 
-@pytest.mark.parametrize("value", [None, "", " ", math.nan, pd.NA, pd.NaT, np.datetime64("NaT", "s")])
+@pytest.mark.parametrize(
+    "value", [None, "", " ", math.nan, pd.NA, pd.NaT, np.datetime64("NaT", "s")]
+)
 def test_a_missing_time_or_number_is_nan(value: object) -> None:
     assert math.isnan(as_seconds(value))
     if not isinstance(value, np.datetime64):
