@@ -89,7 +89,7 @@ class TrialResources:
         Args:
             capacity: What there is.
             need: The memory of the largest trial; None: not known, and no GPU is shared.
-            most: Trials that there are; where they are few, the GPUs share them.
+            most: Trials that there are; no more share a GPU than these need.
         """
         if self.gpus_per_worker != "auto":
             return self

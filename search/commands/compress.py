@@ -114,16 +114,16 @@ def _searched_study(folder: Path, overrides: tuple[str, ...]) -> "StudyConfig":
         raise ValueError(
             f"{folder} is neither a study's folder (no ledger.db) nor a checkpoint (no trial.json)"
         )
-    source = f"the study in {folder}"
     # Opened to write, so that a study that still runs is refused here.
     with Ledger.open(folder) as ledger:
         text: str = ledger.fact("config")
-        config = parse_study(text, overrides, source=source)
-        if changes := find_changes(parse_study(text, source=source), config):
-            raise ValueError(
-                f"{folder} was searched with other settings: {'; '.join(changes)}. Here only "
-                "compression and winners may change"
-            )
+    source = f"the study in {folder}"
+    config = parse_study(text, overrides, source=source)
+    if changes := find_changes(parse_study(text, source=source), config):
+        raise ValueError(
+            f"{folder} was searched with other settings: {'; '.join(changes)}. Here only "
+            "compression and winners may change"
+        )
     return config
 
 
